@@ -1,0 +1,90 @@
+//! The drain: one value that every task hangs on. It tells them that the server is leaving, waits
+//! until they are gone, and cuts off what outlives the limit.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// How long the drain waits for work to end before it is cut off.
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// Cheap to clone; all clones are the same drain.
+#[derive(Clone, Debug, Default)]
+pub struct Drain {
+    draining: CancellationToken,
+    ended: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Drain {
+    /// A drain that nobody has asked for yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Spawns `future` on the current runtime. It is waited for when draining, and dropped where it
+    /// stands when the limit has passed.
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn_on(&tokio::runtime::Handle::current(), future)
+    }
+
+    /// [`Drain::spawn`] on another runtime.
+    pub fn spawn_on<F>(&self, runtime: &tokio::runtime::Handle, future: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let ended = self.ended.clone();
+        self.tasks.spawn_on(
+            async move {
+                let _cut_off = ended.run_until_cancelled(future).await;
+            },
+            runtime,
+        )
+    }
+
+    /// Keeps the drain waiting for as long as the token lives; for work that is not a task.
+    pub fn token(&self) -> TaskTrackerToken {
+        self.tasks.token()
+    }
+
+    /// Asks everything to finish what it has begun.
+    pub fn begin(&self) {
+        self.draining.cancel();
+        self.tasks.close();
+    }
+
+    /// Whether [`Drain::begin`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    /// Resolves when draining begins; at once if it has.
+    pub fn draining(&self) -> WaitForCancellationFuture<'_> {
+        self.draining.cancelled()
+    }
+
+    /// Tasks that are still running.
+    pub fn running(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Begins the drain and waits until every task is gone or `limit` has passed; what is left is
+    /// then dropped. True if all ended by themselves.
+    pub async fn finish(&self, limit: Duration) -> bool {
+        self.begin();
+        let clean = tokio::time::timeout(limit, self.tasks.wait()).await.is_ok();
+        self.ended.cancel();
+        if !clean {
+            // Dropping futures takes a poll each; do not wait for a guest that will not yield.
+            let _timed_out = tokio::time::timeout(Duration::from_secs(1), self.tasks.wait()).await;
+        }
+        clean
+    }
+}

@@ -1,0 +1,407 @@
+//! The two body types of the pipeline: concrete structs over private enums.
+//!
+//! A protocol file boxes its wire body once into [`RequestBody::stream`]; everything that all three
+//! versions need (declared length, size limit, progress deadlines, zero-length frames) is applied
+//! here, once. [`ResponseBody`] owns whatever must last until its last byte: permits and guards.
+
+use std::any::Any;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use super::limits::{BODY_IDLE_TIMEOUT, BODY_MIN_RATE, Limits};
+use super::validate;
+use crate::plugin::Failure;
+
+/// Why a body ended before its end.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// The peer reset the stream or closed the connection.
+    #[error("the peer left before the body was complete")]
+    Gone,
+    /// No progress for too long, or slower than the minimum rate.
+    #[error("the body made no progress in time")]
+    Timeout,
+    /// More bytes than the limit.
+    #[error("the body is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit in force.
+        limit: u64,
+    },
+    /// Not as long as `content-length` says (RFC 9110 §8.6, RFC 9113 §8.1.1).
+    #[error("the body is not as long as its content-length says")]
+    Length,
+    /// A framing error; what it was.
+    #[error("malformed body: {0}")]
+    Malformed(&'static str),
+    /// The plugin that produces the body failed.
+    #[error("the plugin failed while its body was sent")]
+    Guest(#[from] Failure),
+    /// The upstream that produces the body failed.
+    #[error("the upstream failed while its body was sent: {0}")]
+    Upstream(String),
+}
+
+/// A boxed body as the protocol files hand it in.
+pub type BoxedBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>;
+
+enum Inner {
+    Empty,
+    Full(Bytes),
+    Stream(BoxedBody),
+}
+
+/// A request's body, whatever the protocol.
+pub struct RequestBody {
+    inner: Inner,
+    /// Bytes that `content-length` still promises.
+    expected: Option<u64>,
+    limit: u64,
+    idle_timeout: Duration,
+    min_rate: u64,
+    received: u64,
+    /// Time spent waiting for the client, for the minimum rate.
+    waited: Duration,
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl RequestBody {
+    /// No body at all.
+    pub fn empty() -> Self {
+        Self::from_inner(Inner::Empty, None)
+    }
+
+    /// A body that is already here.
+    pub fn full(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::empty() } else { Self::from_inner(Inner::Full(bytes), None) }
+    }
+
+    /// A body that arrives. `content_length` is the validated field value, if there was one; the
+    /// stream is checked against it.
+    pub fn stream(body: BoxedBody, content_length: Option<u64>) -> Self {
+        Self::from_inner(Inner::Stream(body), content_length)
+    }
+
+    fn from_inner(inner: Inner, expected: Option<u64>) -> Self {
+        Self {
+            inner,
+            expected,
+            limit: u64::MAX,
+            idle_timeout: BODY_IDLE_TIMEOUT,
+            min_rate: BODY_MIN_RATE,
+            received: 0,
+            waited: Duration::ZERO,
+            waiting: None,
+        }
+    }
+
+    /// The same body, ended with [`BodyError::TooLarge`] past `limit` bytes.
+    #[must_use]
+    pub fn limited(mut self, limit: u64) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The same body, held to the progress that `limits` demands.
+    #[must_use]
+    pub fn paced(mut self, limits: &Limits) -> Self {
+        self.idle_timeout = limits.body_idle_timeout;
+        self.min_rate = limits.body_min_rate.max(1);
+        self
+    }
+
+    /// Bytes that `content-length` still promises, if it was given.
+    pub fn declared(&self) -> Option<u64> {
+        match &self.inner {
+            Inner::Empty => Some(0),
+            Inner::Full(bytes) => Some(bytes.len() as u64),
+            Inner::Stream(_) => self.expected,
+        }
+    }
+
+    fn accept(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, BodyError> {
+        match frame.into_data() {
+            Ok(data) => {
+                let len = data.len() as u64;
+                if len == 0 {
+                    return Ok(None);
+                }
+                self.received += len;
+                if self.received > self.limit {
+                    return Err(BodyError::TooLarge { limit: self.limit });
+                }
+                if let Some(expected) = &mut self.expected {
+                    *expected = expected.checked_sub(len).ok_or(BodyError::Length)?;
+                }
+                Ok(Some(Frame::data(data)))
+            }
+            Err(frame) => {
+                let Ok(trailers) = frame.into_trailers() else { return Ok(None) };
+                if self.expected.is_some_and(|left| left > 0) {
+                    return Err(BodyError::Length);
+                }
+                let trailers = validate::trailers(trailers)?;
+                Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers)))
+            }
+        }
+    }
+
+    /// Ready once the client has been too slow: silent for the idle timeout, or below
+    /// the minimum rate over the time that we waited for it.
+    fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (_, sleep) = self.waiting.get_or_insert_with(|| {
+            (Instant::now(), Box::pin(tokio::time::sleep(self.idle_timeout)))
+        });
+        std::future::Future::poll(sleep.as_mut(), cx)
+    }
+
+    fn progressed(&mut self) -> Result<(), BodyError> {
+        if let Some((since, _)) = self.waiting.take() {
+            self.waited += since.elapsed();
+            let paid = Duration::from_secs(self.received / self.min_rate) + self.idle_timeout;
+            if self.waited > paid {
+                return Err(BodyError::Timeout);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        loop {
+            let polled = match &mut this.inner {
+                Inner::Empty => return Poll::Ready(None),
+                Inner::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+                Inner::Stream(body) => body.as_mut().poll_frame(cx),
+            };
+            let outcome = match polled {
+                Poll::Pending => {
+                    if this.poll_too_slow(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    Err(BodyError::Timeout)
+                }
+                Poll::Ready(None) if this.expected.is_some_and(|left| left > 0) => {
+                    Err(BodyError::Length)
+                }
+                Poll::Ready(None) => {
+                    this.inner = Inner::Empty;
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(Err(error))) => Err(error),
+                Poll::Ready(Some(Ok(frame))) => {
+                    this.progressed().and_then(|()| this.accept(frame))
+                }
+            };
+            match outcome {
+                Ok(None) => {}
+                Ok(Some(frame)) => {
+                    if matches!(this.inner, Inner::Full(_)) {
+                        this.inner = Inner::Empty;
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Err(error) => {
+                    // Dropping the wire body tells the protocol that nobody reads on.
+                    this.inner = Inner::Empty;
+                    this.expected = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inner::Empty => true,
+            Inner::Full(bytes) => bytes.is_empty(),
+            Inner::Stream(body) => body.is_end_stream() && self.expected.unwrap_or(0) == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.inner, self.expected) {
+            (Inner::Empty, _) => SizeHint::with_exact(0),
+            (Inner::Full(bytes), _) => SizeHint::with_exact(bytes.len() as u64),
+            (Inner::Stream(_), Some(left)) => SizeHint::with_exact(left),
+            (Inner::Stream(body), None) => body.size_hint(),
+        }
+    }
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody").field("declared", &self.declared()).finish_non_exhaustive()
+    }
+}
+
+/// Observes a response body: told of every byte, and dropped exactly when the body is over.
+pub trait BodyObserver: Send {
+    /// `bytes` more were handed to the protocol.
+    fn sent(&mut self, bytes: usize);
+    /// The body ended: completely (`Ok`), or with an error. Not called when the client left first;
+    /// the observer is then dropped without it.
+    fn ended(&mut self, result: Result<(), &BodyError>);
+}
+
+/// A response's body, with everything that must last as long as it does.
+pub struct ResponseBody {
+    inner: Inner,
+    /// Dropped, in order, with the body: the admission permit, the exchange, the route snapshot.
+    held: Vec<Box<dyn Any + Send>>,
+    observer: Option<Box<dyn BodyObserver>>,
+}
+
+impl ResponseBody {
+    /// No body at all.
+    pub fn empty() -> Self {
+        Self { inner: Inner::Empty, held: Vec::new(), observer: None }
+    }
+
+    /// A complete body.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let inner = if bytes.is_empty() { Inner::Empty } else { Inner::Full(bytes) };
+        Self { inner, held: Vec::new(), observer: None }
+    }
+
+    /// A body that is produced while it is sent.
+    pub fn stream(body: BoxedBody) -> Self {
+        Self { inner: Inner::Stream(body), held: Vec::new(), observer: None }
+    }
+
+    /// The same body, which drops `value` when it is over or given up.
+    #[must_use]
+    pub fn holding(mut self, value: impl Any + Send) -> Self {
+        self.held.push(Box::new(value));
+        self
+    }
+
+    /// The same body, watched by `observer`.
+    #[must_use]
+    pub fn observed(mut self, observer: Box<dyn BodyObserver>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// The same guards and observer over no bytes: what HEAD, 204 and 304 send. The producer is
+    /// dropped, which cancels it.
+    #[must_use]
+    pub fn without_bytes(mut self) -> Self {
+        self.inner = Inner::Empty;
+        self
+    }
+
+    fn finish(&mut self, result: Result<(), &BodyError>) {
+        if let Some(mut observer) = self.observer.take() {
+            observer.ended(result);
+        }
+        self.inner = Inner::Empty;
+        self.held.clear();
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        loop {
+            let polled = match &mut this.inner {
+                Inner::Empty => Poll::Ready(None),
+                Inner::Full(bytes) => {
+                    let bytes = std::mem::take(bytes);
+                    this.inner = Inner::Empty;
+                    Poll::Ready(Some(Ok(Frame::data(bytes))))
+                }
+                Inner::Stream(body) => body.as_mut().poll_frame(cx),
+            };
+            match polled {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => {
+                    this.finish(Ok(()));
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    this.finish(Err(&error));
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Some(data) = frame.data_ref() {
+                        // Empty frames reach no protocol: on HTTP/2 each would cost heap and a frame
+                        // (GHSA-f8mm-ggr3-89wh), and HTTP/1.1 would end the chunked body.
+                        if data.is_empty() {
+                            continue;
+                        }
+                        let bytes = data.len();
+                        if let Some(observer) = &mut this.observer {
+                            observer.sent(bytes);
+                        }
+                    }
+                    // The end is reported at once where it is known, so that the guards do not wait
+                    // for a protocol that never asks again after the last frame.
+                    if this.inner_is_over() {
+                        this.finish(Ok(()));
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner_is_over()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl ResponseBody {
+    fn inner_is_over(&self) -> bool {
+        match &self.inner {
+            Inner::Empty => true,
+            Inner::Full(_) => false,
+            Inner::Stream(body) => body.is_end_stream(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // An empty body may never be polled: it is complete all the same.
+        if self.inner_is_over() {
+            self.finish(Ok(()));
+        }
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").field("size", &self.size_hint()).finish_non_exhaustive()
+    }
+}
+

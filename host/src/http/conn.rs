@@ -1,0 +1,159 @@
+//! One transport connection: its facts and its counters. Made by the listeners, read by everything.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// The HTTP version a connection speaks; settled by ALPN, or by sniffing on the cleartext listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.0 and HTTP/1.1.
+    H1,
+    /// HTTP/2, over TLS or by prior knowledge.
+    H2,
+    /// HTTP/3.
+    H3,
+}
+
+impl Protocol {
+    /// The metric label: `h1`, `h2` or `h3`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::H1 => "h1",
+            Self::H2 => "h2",
+            Self::H3 => "h3",
+        }
+    }
+}
+
+/// Facts of the TLS session.
+#[derive(Clone, Debug)]
+pub struct TlsFacts {
+    /// For example `TLSv1.3`.
+    pub version: String,
+    /// IANA name of the suite.
+    pub cipher: String,
+    /// Negotiated application protocol.
+    pub alpn: Option<String>,
+    /// Server name asked for.
+    pub sni: Option<String>,
+    /// The session was resumed with 0-RTT data.
+    pub early_data: bool,
+}
+
+/// One transport peer. Shared by every exchange on the connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// Unique in this process.
+    pub id: u64,
+    /// Index of the core (runtime) that owns the connection.
+    pub core: usize,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// The address it was accepted on.
+    pub local: SocketAddr,
+    /// HTTP version.
+    pub protocol: Protocol,
+    /// TLS facts; `None` on cleartext.
+    pub tls: Option<TlsFacts>,
+    requests: AtomicU64,
+    active: AtomicUsize,
+    states: Arc<ConnStates>,
+}
+
+/// Connections by state over the whole server; the `exchange` interface and the metrics read it.
+#[derive(Debug, Default)]
+pub struct ConnStates {
+    /// Accepted since start.
+    pub accepted: AtomicU64,
+    /// Open with at least one exchange.
+    pub active: AtomicU64,
+    /// Open without one.
+    pub idle: AtomicU64,
+    /// Switched to another protocol.
+    pub hijacked: AtomicU64,
+    /// Closed since start.
+    pub closed: AtomicU64,
+    /// Open now, by protocol (`Protocol as usize`).
+    pub open: [AtomicU64; 3],
+}
+
+impl Conn {
+    /// A connection that has just been accepted (and, with TLS, shaken hands); counted as idle.
+    pub fn new(
+        core: usize,
+        peer: SocketAddr,
+        local: SocketAddr,
+        protocol: Protocol,
+        tls: Option<TlsFacts>,
+        states: Arc<ConnStates>,
+    ) -> Arc<Self> {
+        let id = states.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+        states.idle.fetch_add(1, Ordering::Relaxed);
+        states.open[protocol as usize].fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self {
+            id,
+            core,
+            peer,
+            local,
+            protocol,
+            tls,
+            requests: AtomicU64::new(0),
+            active: AtomicUsize::new(0),
+            states,
+        })
+    }
+
+    /// `https` where the connection is encrypted, else `http`.
+    pub fn scheme(&self) -> http::uri::Scheme {
+        if self.tls.is_some() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP }
+    }
+
+    /// Requests seen so far.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Exchanges running now.
+    pub fn active(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// The server-wide counters.
+    pub fn states(&self) -> &ConnStates {
+        &self.states
+    }
+
+    /// Counts one exchange for as long as the returned guard lives.
+    pub fn begin_exchange(self: &Arc<Self>) -> ActiveExchange {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if self.active.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.states.idle.fetch_sub(1, Ordering::Relaxed);
+            self.states.active.fetch_add(1, Ordering::Relaxed);
+        }
+        ActiveExchange(Arc::clone(self))
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        // Every `ActiveExchange` holds the connection, so it is idle here.
+        self.states.idle.fetch_sub(1, Ordering::Relaxed);
+        self.states.open[self.protocol as usize].fetch_sub(1, Ordering::Relaxed);
+        self.states.closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Keeps its connection counted as active; dropped when the exchange's response body ends.
+#[derive(Debug)]
+pub struct ActiveExchange(Arc<Conn>);
+
+impl Drop for ActiveExchange {
+    fn drop(&mut self) {
+        let conn = &self.0;
+        if conn.active.fetch_sub(1, Ordering::Relaxed) == 1 {
+            conn.states.active.fetch_sub(1, Ordering::Relaxed);
+            conn.states.idle.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

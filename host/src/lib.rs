@@ -1,0 +1,20 @@
+//! Wharf, a WebAssembly application server.
+//!
+//! [`cli`] turns arguments into [`config::Config`]; [`server`] binds the [`listener`]s and owns
+//! everything; [`http`] speaks the three protocols and ends in [`app::App::handle`]; [`route`] and
+//! [`admit`] decide, [`plugin`] runs components, [`upstream`] is their way out; [`observe`] and
+//! [`admin`] tell what happened; [`drain`] ends it all.
+
+pub mod admin;
+pub mod admit;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod drain;
+pub mod http;
+pub mod listener;
+pub mod observe;
+pub mod plugin;
+pub mod route;
+pub mod server;
+pub mod upstream;

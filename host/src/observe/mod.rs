@@ -1,0 +1,1 @@
+//! What happened: request guard, metrics, logs.
