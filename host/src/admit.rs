@@ -64,23 +64,17 @@ impl Gate {
     }
 
     async fn enter(&self, wait: Duration) -> Result<Permit, Rejection> {
-        let overloaded = || Rejection::Overloaded {
-            retry_after: RETRY_AFTER,
-        };
+        let overloaded = || Rejection::Overloaded { retry_after: RETRY_AFTER };
         match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => {
-                return Ok(Permit {
-                    _place: Some(place),
-                });
+                return Ok(Permit { _place: Some(place) });
             }
             Err(TryAcquireError::Closed) => return Err(overloaded()),
             Err(TryAcquireError::NoPermits) => {}
         }
         let _waiting = Waiting::begin(&self.waiting, self.max_waiting).ok_or_else(overloaded)?;
         match tokio::time::timeout(wait, Arc::clone(&self.places).acquire_owned()).await {
-            Ok(Ok(place)) => Ok(Permit {
-                _place: Some(place),
-            }),
+            Ok(Ok(place)) => Ok(Permit { _place: Some(place) }),
             Ok(Err(_)) | Err(_) => Err(overloaded()),
         }
     }
@@ -107,10 +101,7 @@ impl Drop for Waiting<'_> {
 impl Admission {
     /// At most `requests` at once; each waits at most `wait` at each gate.
     pub fn new(requests: usize, wait: Duration) -> Self {
-        Self {
-            all: Gate::new(requests),
-            wait,
-        }
+        Self { all: Gate::new(requests), wait }
     }
 
     /// A place in the server.

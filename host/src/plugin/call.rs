@@ -42,9 +42,7 @@ pub struct Job {
 
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Job")
-            .field("call", &self.call)
-            .finish_non_exhaustive()
+        f.debug_struct("Job").field("call", &self.call).finish_non_exhaustive()
     }
 }
 
@@ -122,11 +120,7 @@ pub struct Place {
 impl Place {
     /// The place of `call` in `worker`.
     pub fn new(call: Arc<Call>, worker: Arc<WorkerHandle>, permit: Permit) -> Arc<Self> {
-        Arc::new(Self {
-            call,
-            worker,
-            _permit: permit,
-        })
+        Arc::new(Self { call, worker, _permit: permit })
     }
 }
 
@@ -183,13 +177,7 @@ const MAX_EMPTY_FRAMES: usize = 16;
 impl CallBody {
     /// The body of `call`'s answer.
     pub fn new(inner: WasiBody, call: Arc<Call>, place: Arc<Place>, timeout: Duration) -> Self {
-        Self {
-            inner,
-            guard: AbandonGuard::new(call),
-            place: Some(place),
-            timeout,
-            stalled: None,
-        }
+        Self { inner, guard: AbandonGuard::new(call), place: Some(place), timeout, stalled: None }
     }
 
     fn end(&mut self) {
@@ -198,10 +186,7 @@ impl CallBody {
     }
 
     fn lost(&self) -> Option<WasiError> {
-        self.guard
-            .call
-            .failure()
-            .map(|failure| WasiError::InternalError(Some(failure.to_string())))
+        self.guard.call.failure().map(|failure| WasiError::InternalError(Some(failure.to_string())))
     }
 }
 
@@ -268,11 +253,7 @@ impl Body for CallBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.place.is_none() {
-            SizeHint::with_exact(0)
-        } else {
-            self.inner.size_hint()
-        }
+        if self.place.is_none() { SizeHint::with_exact(0) } else { self.inner.size_hint() }
     }
 }
 

@@ -49,13 +49,9 @@ impl Chain {
             Ok(permit) => permit,
             Err(rejection) => return Err(Failure::Refused(rejection)),
         };
-        let next = (index + 1 < self.links.len()).then(|| Next {
-            chain: self.clone(),
-            index: index + 1,
-        });
-        plugin
-            .call(self.core, exchange, next, permit, request)
-            .await
+        let next =
+            (index + 1 < self.links.len()).then(|| Next { chain: self.clone(), index: index + 1 });
+        plugin.call(self.core, exchange, next, permit, request).await
     }
 }
 

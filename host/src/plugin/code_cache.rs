@@ -39,8 +39,7 @@ impl CodeCache {
 
     /// Whether code for these bytes is there.
     pub fn contains(&self, engine: &Engine, kind: EngineKind, version: &str) -> bool {
-        self.path(engine, kind, version)
-            .is_some_and(|path| path.exists())
+        self.path(engine, kind, version).is_some_and(|path| path.exists())
     }
 
     /// Maps the code for `version`, if it is there and fits the engine.
@@ -49,10 +48,7 @@ impl CodeCache {
         if !path.exists() {
             return None;
         }
-        #[expect(
-            unsafe_code,
-            reason = "mapping compiled code is inherently trusting its source"
-        )]
+        #[expect(unsafe_code, reason = "mapping compiled code is inherently trusting its source")]
         // SAFETY: the file was written by `store` below: complete (renamed into place after a sync)
         // and in a folder that `private_dir` found to belong to this user and to be writable by
         // nobody else, so whoever could change it could change this program as well. Its name
@@ -120,10 +116,7 @@ impl CodeCache {
 }
 
 fn private_dir(dir: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let metadata = fs::metadata(dir)?;
     if metadata.uid() != rustix::process::geteuid().as_raw() {
         return Err(io::Error::other("the folder belongs to another user"));

@@ -126,13 +126,7 @@ impl Engines {
             })
             .map_err(wasmtime::Error::from)?;
         clock.ticker.get_or_init(|| ticker.thread().clone());
-        Ok(Self {
-            reuse,
-            isolated,
-            baseline,
-            clock,
-            ticker: Some(ticker),
-        })
+        Ok(Self { reuse, isolated, baseline, clock, ticker: Some(ticker) })
     }
 
     /// One engine.
@@ -193,11 +187,8 @@ impl Clock {
     fn run(&self, engines: &[EngineWeak]) {
         let mut quiet_ticks = 0;
         while !self.stop.load(Ordering::Relaxed) {
-            quiet_ticks = if self.active.swap(false, Ordering::Relaxed) {
-                0
-            } else {
-                quiet_ticks + 1
-            };
+            quiet_ticks =
+                if self.active.swap(false, Ordering::Relaxed) { 0 } else { quiet_ticks + 1 };
             if quiet_ticks < QUIET_TICKS {
                 std::thread::sleep(TICK);
             } else {
@@ -259,8 +250,6 @@ fn pooled(adjust: impl Fn(&mut Config)) -> wasmtime::Result<Engine> {
 /// how much of a slot is worth keeping.
 fn pagemap_scan_is_likely() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(str::parse::<u32>);
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (6, 7))
 }

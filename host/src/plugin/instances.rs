@@ -86,8 +86,7 @@ impl Crew {
     /// The plugin used the CPU beyond its limit.
     pub fn penalise(&self) {
         let until = self.started.elapsed() + HEAVY_PENALTY;
-        self.heavy_until
-            .store(until.as_millis() as u64, Ordering::Relaxed);
+        self.heavy_until.store(until.as_millis() as u64, Ordering::Relaxed);
     }
 
     fn starts_heavy(&self) -> bool {
@@ -107,11 +106,7 @@ pub struct InstanceSet {
 impl InstanceSet {
     /// An empty set whose workers run on `runtime`.
     pub fn new(crew: &Arc<Crew>, runtime: Handle) -> Arc<Self> {
-        Arc::new(Self {
-            crew: Arc::clone(crew),
-            runtime,
-            workers: Mutex::new(Vec::new()),
-        })
+        Arc::new(Self { crew: Arc::clone(crew), runtime, workers: Mutex::new(Vec::new()) })
     }
 
     /// Gives the job to an instance that has room, or to a new one.
@@ -138,11 +133,7 @@ impl InstanceSet {
             set: Arc::clone(self),
             generation,
             capacity: if job.retried { 1 } else { capacity },
-            reuse: if program.mode() == super::manifest::Mode::Reuse {
-                limits.reuse
-            } else {
-                1
-            },
+            reuse: if program.mode() == super::manifest::Mode::Reuse { limits.reuse } else { 1 },
             inner: Mutex::new(Inner::default()),
             in_flight: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -173,11 +164,7 @@ impl InstanceSet {
     /// Ends whatever still runs.
     pub fn kill(&self, failure: &Failure) {
         for worker in self.workers.lock().iter() {
-            worker
-                .inner
-                .lock()
-                .killed
-                .get_or_insert_with(|| failure.clone());
+            worker.inner.lock().killed.get_or_insert_with(|| failure.clone());
             worker.wake();
         }
     }
@@ -198,9 +185,7 @@ impl InstanceSet {
 
 impl fmt::Debug for InstanceSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InstanceSet")
-            .field("workers", &self.workers.lock().len())
-            .finish()
+        f.debug_struct("InstanceSet").field("workers", &self.workers.lock().len()).finish()
     }
 }
 
@@ -324,20 +309,11 @@ impl WorkerHandle {
     fn has_room(&self, capacity: usize) -> bool {
         let in_flight = self.in_flight();
         // A heavy instance takes one call at a time: what it does is CPU work.
-        let capacity = if self.is_heavy() {
-            1
-        } else {
-            capacity.min(self.capacity)
-        };
+        let capacity = if self.is_heavy() { 1 } else { capacity.min(self.capacity) };
         in_flight < capacity
             && !self.closed.load(Ordering::Relaxed)
             && !self.saturated.load(Ordering::Relaxed)
-            && !self
-                .inner
-                .lock()
-                .running
-                .iter()
-                .any(|running| running.call.is_abandoned())
+            && !self.inner.lock().running.iter().any(|running| running.call.is_abandoned())
     }
 
     fn enter(&self, job: Job) {
@@ -380,11 +356,7 @@ impl WorkerHandle {
         if self.closed.load(Ordering::Relaxed) && inner.inbox.is_empty() && self.in_flight() == 0 {
             return Step::End;
         }
-        if !inner
-            .waker
-            .as_ref()
-            .is_some_and(|known| known.will_wake(waker))
-        {
+        if !inner.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             inner.waker = Some(waker.clone());
         }
         Step::Wait
@@ -433,10 +405,8 @@ impl WorkerHandle {
     ) -> bool {
         let (reply, place) = {
             let mut inner = self.inner.lock();
-            let Some(running) = inner
-                .running
-                .iter_mut()
-                .find(|running| Arc::ptr_eq(&running.call, call))
+            let Some(running) =
+                inner.running.iter_mut().find(|running| Arc::ptr_eq(&running.call, call))
             else {
                 return false;
             };
@@ -461,9 +431,7 @@ impl WorkerHandle {
     /// A call is over: its place is free.
     pub fn leave(&self, call: &Arc<Call>) {
         let mut inner = self.inner.lock();
-        inner
-            .running
-            .retain(|running| !Arc::ptr_eq(&running.call, call));
+        inner.running.retain(|running| !Arc::ptr_eq(&running.call, call));
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         if let Some(waker) = &inner.waker {
             waker.wake_by_ref();
@@ -511,13 +479,7 @@ impl WorkerHandle {
         let call = Call::new(&call.exchange, call.next.clone());
         super::set_token(request.headers_mut(), &call.token);
         let permit = crate::admit::Permit::unlimited();
-        self.set.dispatch(Job {
-            call,
-            request,
-            reply,
-            permit,
-            retried: true,
-        });
+        self.set.dispatch(Job { call, request, reply, permit, retried: true });
     }
 
     fn return_inbox(&self) {
@@ -538,8 +500,6 @@ impl WorkerHandle {
 
 impl fmt::Debug for WorkerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkerHandle")
-            .field("in_flight", &self.in_flight())
-            .finish_non_exhaustive()
+        f.debug_struct("WorkerHandle").field("in_flight", &self.in_flight()).finish_non_exhaustive()
     }
 }

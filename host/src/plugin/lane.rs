@@ -52,16 +52,11 @@ impl Lane {
                 let _refused = rustix::process::setpriority_process(None, HEAVY_NICE);
             })
             .build()?;
-        Ok(Self {
-            runtime: Some(runtime),
-        })
+        Ok(Self { runtime: Some(runtime) })
     }
 
     fn handle(&self) -> &tokio::runtime::Handle {
-        self.runtime
-            .as_ref()
-            .expect("the runtime is taken only when the lane is dropped")
-            .handle()
+        self.runtime.as_ref().expect("the runtime is taken only when the lane is dropped").handle()
     }
 }
 
@@ -106,11 +101,8 @@ pub fn spawn(
 fn run(driver: Driver) {
     let worker = Arc::clone(&driver.worker);
     let crew = Arc::clone(&worker.set().crew);
-    let handle = if worker.is_heavy() {
-        crew.lane.handle().clone()
-    } else {
-        worker.set().runtime().clone()
-    };
+    let handle =
+        if worker.is_heavy() { crew.lane.handle().clone() } else { worker.set().runtime().clone() };
     crew.drain.spawn_on(&handle, async move {
         match driver.await {
             Outcome::Ended => worker.end(),
@@ -176,9 +168,7 @@ impl Driver {
                     return true;
                 }
             }
-            let rest = IDLE_INSTANCE
-                .saturating_sub(rested)
-                .max(Duration::from_millis(100));
+            let rest = IDLE_INSTANCE.saturating_sub(rested).max(Duration::from_millis(100));
             self.timer.as_mut().reset(Instant::now() + rest);
         }
         false
@@ -221,11 +211,7 @@ impl Future for DriverFuture {
             driver.last_busy = Instant::now();
         }
         let turns = driver.worker.turns();
-        driver.stuck = if turns == driver.turns {
-            driver.stuck + used
-        } else {
-            Duration::ZERO
-        };
+        driver.stuck = if turns == driver.turns { driver.stuck + used } else { Duration::ZERO };
         driver.turns = turns;
 
         let failure = driver.worker.killed().or_else(|| driver.excess());
@@ -260,10 +246,7 @@ impl IntoFuture for Driver {
 
 fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(
-        time.tv_sec.unsigned_abs(),
-        u32::try_from(time.tv_nsec).unwrap_or(0),
-    )
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

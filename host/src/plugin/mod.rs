@@ -151,11 +151,8 @@ impl Plugin {
             platform.drain.clone(),
             Arc::clone(&platform.lane),
         );
-        let sets = platform
-            .cores
-            .iter()
-            .map(|core| InstanceSet::new(&crew, core.clone()))
-            .collect();
+        let sets =
+            platform.cores.iter().map(|core| InstanceSet::new(&crew, core.clone())).collect();
         Arc::new(Self {
             name,
             version,
@@ -183,13 +180,7 @@ impl Plugin {
         set_token(request.headers_mut(), &call.token);
         let (reply, answer) = oneshot::channel();
         let mut guard = AbandonGuard::new(Arc::clone(&call));
-        self.sets[core].dispatch(Job {
-            call,
-            request,
-            reply,
-            permit,
-            retried: false,
-        });
+        self.sets[core].dispatch(Job { call, request, reply, permit, retried: false });
         let timeout = self.manifest.limits.request_timeout;
         match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(answer)) => {
@@ -197,9 +188,7 @@ impl Plugin {
                 guard.disarm();
                 answer
             }
-            Ok(Err(_dropped)) => Err(Failure::Trap {
-                message: "its instance was dropped".into(),
-            }),
+            Ok(Err(_dropped)) => Err(Failure::Trap { message: "its instance was dropped".into() }),
             Err(_elapsed) => Err(Failure::Timeout { after: timeout }),
         }
     }
@@ -281,14 +270,11 @@ pub fn guest_body(exchange: &Arc<Exchange>, body: RequestBody) -> WasiBody {
                 Some(Rejection::BodyTooLarge { limit }),
                 WasiError::HttpRequestBodySize(Some(limit)),
             ),
-            BodyError::Timeout => (
-                Some(Rejection::RequestTimeout),
-                WasiError::ConnectionReadTimeout,
-            ),
+            BodyError::Timeout => {
+                (Some(Rejection::RequestTimeout), WasiError::ConnectionReadTimeout)
+            }
             BodyError::Length => (
-                Some(Rejection::bad(
-                    "the body is not as long as its content-length says",
-                )),
+                Some(Rejection::bad("the body is not as long as its content-length says")),
                 WasiError::HttpProtocolError,
             ),
             BodyError::Malformed(what) => {
@@ -308,7 +294,5 @@ pub fn response_body(body: WasiBody) -> ResponseBody {
     if http_body::Body::is_end_stream(&body) {
         return ResponseBody::empty();
     }
-    ResponseBody::stream(Box::pin(
-        body.map_err(|error| BodyError::Upstream(error.to_string())),
-    ))
+    ResponseBody::stream(Box::pin(body.map_err(|error| BodyError::Upstream(error.to_string()))))
 }

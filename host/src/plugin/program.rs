@@ -37,11 +37,7 @@ impl Builder {
             linker(EngineKind::Isolated)?,
             linker(EngineKind::Baseline)?,
         ];
-        Ok(Self {
-            engines,
-            cache,
-            linkers,
-        })
+        Ok(Self { engines, cache, linkers })
     }
 
     /// The engines that programs run on.
@@ -52,8 +48,7 @@ impl Builder {
     /// Whether `build` at the optimised tier will find its code on disk.
     pub fn is_cached(&self, version: &str, mode: Mode) -> bool {
         let kind = EngineKind::of(mode, Tier::Optimised);
-        self.cache
-            .contains(self.engines.engine(kind), kind, version)
+        self.cache.contains(self.engines.engine(kind), kind, version)
     }
 
     /// Compiles `bytes`, or takes their code from the cache, and links them. Blocks and uses the CPU
@@ -82,10 +77,8 @@ impl Builder {
         let component = match cached {
             Some(component) => component,
             None => {
-                let component =
-                    Component::from_binary(engine, bytes).map_err(|error| LoadError::Compile {
-                        cause: format!("{error:#}"),
-                    })?;
+                let component = Component::from_binary(engine, bytes)
+                    .map_err(|error| LoadError::Compile { cause: format!("{error:#}") })?;
                 if tier == Tier::Optimised {
                     self.cache.store(engine, kind, version, &component);
                 }
@@ -105,9 +98,7 @@ impl Builder {
         let pre = self.linkers[kind as usize]
             .instantiate_pre(component)
             .map_err(|error| LoadError::imports(&format!("{error:#}")))?;
-        let world = |error: wasmtime::Error| LoadError::World {
-            cause: format!("{error:#}"),
-        };
+        let world = |error: wasmtime::Error| LoadError::World { cause: format!("{error:#}") };
         let pre = match p3::bindings::ServicePre::new(pre.clone()) {
             Ok(pre) => ProxyPre::P3(pre),
             Err(_not_p3) => ProxyPre::P2(p2::bindings::ProxyPre::new(pre).map_err(world)?),
@@ -124,9 +115,7 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("cache", &self.cache)
-            .finish_non_exhaustive()
+        f.debug_struct("Builder").field("cache", &self.cache).finish_non_exhaustive()
     }
 }
 

@@ -108,33 +108,21 @@ impl HostState {
     /// When a granted folder cannot be opened.
     pub fn new(environment: &Arc<Environment>, clock: Arc<GuestClock>) -> wasmtime::Result<Self> {
         let manifest = &environment.manifest;
-        let output = Arc::new(Output {
-            log: Arc::clone(&environment.log),
-            request_id: Mutex::new(None),
-        });
+        let output =
+            Arc::new(Output { log: Arc::clone(&environment.log), request_id: Mutex::new(None) });
         let mut wasi = WasiCtxBuilder::new();
-        wasi.stdout(Pipe {
-            output: Arc::clone(&output),
-            stream: Stream::Stdout,
-        })
-        .stderr(Pipe {
-            output: Arc::clone(&output),
-            stream: Stream::Stderr,
-        })
-        .max_random_size(MAX_RANDOM_BYTES)
-        .allow_tcp(false)
-        .allow_udp(false)
-        .allow_ip_name_lookup(false)
-        .socket_addr_check(|_, _| Box::pin(async { false }));
+        wasi.stdout(Pipe { output: Arc::clone(&output), stream: Stream::Stdout })
+            .stderr(Pipe { output: Arc::clone(&output), stream: Stream::Stderr })
+            .max_random_size(MAX_RANDOM_BYTES)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false)
+            .socket_addr_check(|_, _| Box::pin(async { false }));
         for (name, value) in &environment.variables {
             wasi.env(name, value);
         }
         for grant in &manifest.capabilities.files {
-            let perms = if grant.write {
-                FsPerms::ReadWrite
-            } else {
-                FsPerms::ReadOnly
-            };
+            let perms = if grant.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
             wasi.preopened_dir(&grant.host, &grant.guest, perms)?;
         }
         let mut table = ResourceTable::new();
@@ -144,16 +132,8 @@ impl HostState {
             table,
             http: WasiHttpCtx::new(),
             hooks: Outbound::new(environment),
-            config: manifest
-                .config
-                .iter()
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect(),
-            memory: MemoryLimit {
-                limit: manifest.limits.memory,
-                used: 0,
-                denied: false,
-            },
+            config: manifest.config.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            memory: MemoryLimit { limit: manifest.limits.memory, used: 0, denied: false },
             clock,
             calls: Vec::new(),
             output,
@@ -196,28 +176,19 @@ impl HostState {
 
 impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
 impl WasiHttpView for HostState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView {
-            ctx: &mut self.http,
-            table: &mut self.table,
-            hooks: &mut self.hooks,
-        }
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
     }
 }
 
 impl fmt::Debug for HostState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HostState")
-            .field("plugin", &self.environment.name)
-            .finish_non_exhaustive()
+        f.debug_struct("HostState").field("plugin", &self.environment.name).finish_non_exhaustive()
     }
 }
 
@@ -270,18 +241,13 @@ pub struct GuestClock {
 impl GuestClock {
     /// A clock that starts now.
     pub fn new() -> Self {
-        Self {
-            base: Instant::now(),
-            polled: AtomicU64::new(0),
-            sliced: AtomicBool::new(false),
-        }
+        Self { base: Instant::now(), polled: AtomicU64::new(0), sliced: AtomicBool::new(false) }
     }
 
     /// A poll of the store begins; gives its time for [`GuestClock::elapsed`].
     pub fn begin_poll(&self) -> Instant {
         let now = Instant::now();
-        self.polled
-            .store((now - self.base).as_nanos() as u64, Ordering::Relaxed);
+        self.polled.store((now - self.base).as_nanos() as u64, Ordering::Relaxed);
         now
     }
 
@@ -313,11 +279,7 @@ struct Output {
 impl Output {
     fn write(&self, stream: Stream, bytes: &[u8]) {
         let call = self.request_id.lock().clone();
-        self.log.write(
-            stream,
-            call.as_ref().map(|call| &*call.exchange.request_id),
-            bytes,
-        );
+        self.log.write(stream, call.as_ref().map(|call| &*call.exchange.request_id), bytes);
     }
 }
 

@@ -54,13 +54,9 @@ async fn live(worker: Arc<WorkerHandle>, program: Arc<Program>, guest: Arc<Guest
 fn classify(store: &Store<HostState>, error: &wasmtime::Error) -> Failure {
     let state = store.data();
     if state.was_denied_memory() {
-        return Failure::OutOfMemory {
-            limit: state.environment.manifest.limits.memory,
-        };
+        return Failure::OutOfMemory { limit: state.environment.manifest.limits.memory };
     }
-    Failure::Trap {
-        message: format!("{error:?}").into(),
-    }
+    Failure::Trap { message: format!("{error:?}").into() }
 }
 
 async fn serve(
@@ -82,9 +78,7 @@ async fn serve(
                         Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                         Poll::Ready(None) | Poll::Pending => {}
                     }
-                    let ready = accessor
-                        .poll_ready_for_concurrent_call(handle, cx)
-                        .is_ready();
+                    let ready = accessor.poll_ready_for_concurrent_call(handle, cx).is_ready();
                     match worker.step(ready, cx.waker()) {
                         Step::Begin(job) => {
                             let call = accessor.with(|mut store| {
@@ -153,13 +147,7 @@ fn begin<'a>(
     proxy: &'a Proxy,
     job: Job,
 ) -> wasmtime::Result<Begun<'a>> {
-    let Job {
-        call,
-        request,
-        reply,
-        permit,
-        retried,
-    } = job;
+    let Job { call, request, reply, permit, retried } = job;
     store.data_mut().begin_call(&call);
     let worker = Arc::clone(worker);
     match proxy {
@@ -185,20 +173,11 @@ fn begin<'a>(
             );
             let request = http.table.push(request)?;
             let place = worker.begin(&call, reply, permit, replay);
-            let task = guest
-                .wasi_http_handler()
-                .func_handle()
-                .start_call_concurrent(store, (request,))?;
+            let task =
+                guest.wasi_http_handler().func_handle().start_call_concurrent(store, (request,))?;
             let _only_once = call.task.set(task.task());
             let transmission = Box::pin(transmission);
-            Ok(Begun::P3 {
-                worker,
-                call,
-                place,
-                guest,
-                task,
-                transmission,
-            })
+            Ok(Begun::P3 { worker, call, place, guest, task, transmission })
         }
         Proxy::P2(guest) => {
             let place = worker.begin(&call, reply, permit, None);
@@ -224,9 +203,8 @@ fn begin<'a>(
                 let worker = Arc::clone(&worker);
                 let call = Arc::clone(&call);
                 move |answer| {
-                    let answer = answer.map_err(|code| Failure::Reply {
-                        message: format!("{code:?}").into(),
-                    });
+                    let answer = answer
+                        .map_err(|code| Failure::Reply { message: format!("{code:?}").into() });
                     worker.answer(&call, answer);
                 }
             })?;
@@ -235,13 +213,7 @@ fn begin<'a>(
                 .func_handle()
                 .start_call_concurrent(store, (request, out))?;
             let _only_once = call.task.set(task.task());
-            Ok(Begun::P2 {
-                worker,
-                call,
-                place,
-                guest,
-                task,
-            })
+            Ok(Begun::P2 { worker, call, place, guest, task })
         }
     }
 }
@@ -249,14 +221,7 @@ fn begin<'a>(
 impl<'a> Begun<'a> {
     fn finish(self, accessor: &'a Accessor<HostState>) -> CallFuture<'a> {
         match self {
-            Self::P3 {
-                worker,
-                call,
-                place,
-                guest,
-                task,
-                transmission,
-            } => Box::pin(async move {
+            Self::P3 { worker, call, place, guest, task, transmission } => Box::pin(async move {
                 let handle = guest.wasi_http_handler().func_handle();
                 let (result,) = handle.finish_call_concurrent(accessor, task).await?;
                 let answer = match result {
@@ -273,21 +238,13 @@ impl<'a> Begun<'a> {
                         .map_err(|error: wasmtime::Error| Failure::Reply {
                             message: format!("{error:#}").into(),
                         }),
-                    Err(code) => Err(Failure::Reply {
-                        message: format!("{code:?}").into(),
-                    }),
+                    Err(code) => Err(Failure::Reply { message: format!("{code:?}").into() }),
                 };
                 worker.answer(&call, answer);
                 drop(place);
                 Ok(())
             }),
-            Self::P2 {
-                worker,
-                call,
-                place,
-                guest,
-                task,
-            } => Box::pin(async move {
+            Self::P2 { worker, call, place, guest, task } => Box::pin(async move {
                 let handle = guest.wasi_http_incoming_handler().func_handle();
                 handle.finish_call_concurrent(accessor, task).await?;
                 // The first answer wins: this one counts only if the guest gave none.

@@ -15,7 +15,7 @@ use crate::plugin::state::HostState;
 
 /// An exchange that a guest has opened.
 #[derive(Debug)]
-pub(super) struct OpenExchange(Arc<Exchange>);
+pub struct OpenExchange(Arc<Exchange>);
 
 impl Host for HostState {
     fn open(

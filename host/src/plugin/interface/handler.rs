@@ -29,10 +29,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
     linker.instance(P2)?.func_wrap_async(
         "handle",
         |mut store,
-         (request, out): (
-            Resource<HostIncomingRequest>,
-            Resource<HostResponseOutparam>,
-        )| {
+         (request, out): (Resource<HostIncomingRequest>, Resource<HostResponseOutparam>)| {
             Box::new(async move {
                 let table = store.data_mut().http().table;
                 table.delete(request)?;
@@ -66,9 +63,8 @@ type Calling = Option<(Arc<Call>, crate::plugin::chain::Next)>;
 fn calling(mut store: wasmtime::StoreContextMut<'_, HostState>) -> wasmtime::Result<Calling> {
     let tasks: Vec<_> = store.async_call_stack()?.collect();
     let calls = &store.data().calls;
-    let by_task = calls
-        .iter()
-        .find(|call| call.task.get().is_some_and(|task| tasks.contains(task)));
+    let by_task =
+        calls.iter().find(|call| call.task.get().is_some_and(|task| tasks.contains(task)));
     let call = match (by_task, calls.as_slice()) {
         (Some(call), _) | (None, [call]) => call,
         _ => return Ok(None),
@@ -77,15 +73,11 @@ fn calling(mut store: wasmtime::StoreContextMut<'_, HostState>) -> wasmtime::Res
 }
 
 fn no_next() -> Failure {
-    Failure::Reply {
-        message: "middleware called its handler where nothing follows".into(),
-    }
+    Failure::Reply { message: "middleware called its handler where nothing follows".into() }
 }
 
 fn handed_on_twice() -> Failure {
-    Failure::Reply {
-        message: "middleware called its handler twice for one request".into(),
-    }
+    Failure::Reply { message: "middleware called its handler twice for one request".into() }
 }
 
 async fn handle_p3(
@@ -114,9 +106,7 @@ async fn handle_p3(
         Err(failure) => {
             // Our own answer, if the host refused it, rather than the middleware's idea of it.
             note_refusal(&call, &failure);
-            Ok(Err(ErrorCode::InternalError(Some(
-                failure.public().to_owned(),
-            ))))
+            Ok(Err(ErrorCode::InternalError(Some(failure.public().to_owned()))))
         }
     }
 }

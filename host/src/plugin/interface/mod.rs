@@ -8,7 +8,7 @@ use wasmtime_wasi_config::WasiConfig;
 
 use super::state::HostState;
 
-mod exchange;
+pub mod exchange;
 mod handler;
 pub mod outbound;
 mod registry;

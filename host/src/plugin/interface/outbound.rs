@@ -26,13 +26,8 @@ impl Outbound {
     }
 }
 
-type Sent = Result<
-    (
-        http::Response<WasiBody>,
-        Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ),
-    Error,
->;
+type Sent =
+    Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
 
 impl WasiHttpHooks for Outbound {
     fn send_request(
@@ -49,14 +44,9 @@ impl WasiHttpHooks for Outbound {
             between_bytes: options.between_bytes_timeout,
         });
         Box::new(async move {
-            let request = request.map(|body| {
-                body.map_err(|error| error.to_string().into())
-                    .boxed_unsync()
-            });
-            let response = upstream
-                .send(&grants, request, timeouts)
-                .await
-                .map_err(wasi_error)?;
+            let request =
+                request.map(|body| body.map_err(|error| error.to_string().into()).boxed_unsync());
+            let response = upstream.send(&grants, request, timeouts).await.map_err(wasi_error)?;
             let response = response.map(|body| WasiBody::new(body.map_err(wasi_error)));
             let io: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
             Ok((response, io))
