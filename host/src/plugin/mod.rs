@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod log;
 pub mod manifest;
 
 use crate::http::rejection::Rejection;
