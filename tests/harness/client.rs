@@ -269,7 +269,13 @@ where
         Some(_) => HeaderMap::new(),
     };
     let (parts, ()) = response.into_parts();
-    Ok(Answer { status: parts.status, headers: parts.headers, body: bytes.into(), trailers, broken })
+    Ok(Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body: bytes.into(),
+        trailers,
+        broken,
+    })
 }
 
 async fn connect(address: SocketAddr) -> TcpStream {

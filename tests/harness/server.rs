@@ -160,12 +160,7 @@ impl TestServer {
     pub fn builder() -> Builder {
         let dir = tempfile::Builder::new().prefix("wharf-test-").tempdir().unwrap();
         fs::create_dir(dir.path().join("plugins")).unwrap();
-        Builder {
-            dir,
-            arguments: Vec::new(),
-            config: String::new(),
-            environment: Vec::new(),
-        }
+        Builder { dir, arguments: Vec::new(), config: String::new(), environment: Vec::new() }
     }
 
     /// A server with one bare plugin.
@@ -252,7 +247,11 @@ impl TestServer {
     }
 
     /// Waits until a GET's answer fits.
-    pub async fn until_get(&self, path: &str, fits: impl Fn(&crate::Answer) -> bool) -> crate::Answer {
+    pub async fn until_get(
+        &self,
+        path: &str,
+        fits: impl Fn(&crate::Answer) -> bool,
+    ) -> crate::Answer {
         let begun = Instant::now();
         loop {
             let answer = self.h1().await.get(path).await;

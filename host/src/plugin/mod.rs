@@ -17,11 +17,14 @@ pub mod instances;
 pub mod interface;
 pub mod lane;
 pub mod load_error;
+pub mod loader;
 pub mod log;
 pub mod manifest;
 pub mod platform;
 pub mod program;
+pub mod registry;
 pub mod state;
+pub mod watcher;
 mod worker;
 pub mod world;
 
@@ -235,6 +238,21 @@ impl Plugin {
         self.gate.taken()
     }
 
+    /// Whether it is no longer served.
+    pub fn is_retired(&self) -> bool {
+        self.crew.is_retired()
+    }
+
+    /// The code that new instances run.
+    pub fn program(&self) -> Arc<Program> {
+        self.crew.program.load_full()
+    }
+
+    /// What its instances are given.
+    pub fn environment(&self) -> &Arc<Environment> {
+        &self.crew.environment
+    }
+
     /// How its instances are used.
     pub fn mode(&self) -> Mode {
         self.crew.program.load().mode()
@@ -253,6 +271,9 @@ fn set_token(headers: &mut HeaderMap, token: &Token) {
         headers.insert(EXCHANGE_FIELD, value);
     }
 }
+
+/// A body as guests exchange it with the host.
+pub type GuestBody = WasiBody;
 
 fn empty_body() -> WasiBody {
     WasiBody::new(http_body_util::Empty::new().map_err(|never| match never {}))

@@ -14,9 +14,9 @@ use super::code_cache::CodeCache;
 use super::engine::{EngineKind, Engines, Tier};
 use super::interface;
 use super::load_error::LoadError;
-use super::manifest::{Manifest, Mode};
+use super::manifest::Mode;
 use super::state::{Environment, GuestClock, HostState};
-use super::world::World;
+use super::world::explain_invalid;
 
 /// Compiles and links. One a server.
 pub struct Builder {
@@ -51,11 +51,8 @@ impl Builder {
         self.cache.contains(self.engines.engine(kind), kind, version)
     }
 
-    /// Compiles `bytes`, or takes their code from the cache, and links them. Blocks and uses the CPU
-    /// for up to seconds.
-    ///
-    /// `mode` of `None` means the default of the component's WASI version, which is only known once
-    /// it is compiled; the manifest decides otherwise.
+    /// Compiles `bytes` for instances used as `mode` says, or takes their code from the cache, and
+    /// links them. Blocks and uses the CPU for up to seconds.
     ///
     /// # Errors
     /// [`LoadError::Compile`], [`LoadError::Imports`] or [`LoadError::World`].
@@ -63,11 +60,9 @@ impl Builder {
         &self,
         version: &str,
         bytes: &[u8],
-        manifest: &Manifest,
-        world: &World,
+        mode: Mode,
         tier: Tier,
     ) -> Result<Program, LoadError> {
-        let mode = world.mode(manifest);
         let kind = EngineKind::of(mode, tier);
         let engine = self.engines.engine(kind);
         let cached = match tier {
@@ -78,7 +73,9 @@ impl Builder {
             Some(component) => component,
             None => {
                 let component = Component::from_binary(engine, bytes)
-                    .map_err(|error| LoadError::Compile { cause: format!("{error:#}") })?;
+                    .map_err(|error| LoadError::Compile {
+                        cause: explain_invalid(&format!("{error:#}")),
+                    })?;
                 if tier == Tier::Optimised {
                     self.cache.store(engine, kind, version, &component);
                 }
@@ -97,7 +94,7 @@ impl Builder {
     ) -> Result<Program, LoadError> {
         let pre = self.linkers[kind as usize]
             .instantiate_pre(component)
-            .map_err(|error| LoadError::imports(&format!("{error:#}")))?;
+            .map_err(|error| LoadError::Imports { missing: missing_import(&format!("{error:#}")) })?;
         let world = |error: wasmtime::Error| LoadError::World { cause: format!("{error:#}") };
         let pre = match p3::bindings::ServicePre::new(pre.clone()) {
             Ok(pre) => ProxyPre::P3(pre),
@@ -173,5 +170,13 @@ impl fmt::Debug for Program {
             .field("mode", &self.mode)
             .field("tier", &self.tier)
             .finish_non_exhaustive()
+    }
+}
+
+/// The import that wasmtime's message names between backquotes, else its words.
+fn missing_import(message: &str) -> String {
+    match message.split('`').nth(1) {
+        Some(name) => format!("`{name}` ({message})"),
+        None => message.to_owned(),
     }
 }
