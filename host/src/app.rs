@@ -15,7 +15,7 @@ use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::conn::Conn;
 use crate::http::limits::Limits;
 use crate::http::rejection::{Rejection, failure_response};
-use crate::http::validate::{self, Validated};
+use crate::http::validate;
 use crate::observe::{Observer, RequestGuard};
 use crate::plugin::chain::Chain;
 use crate::plugin::exchange::Exchange;
@@ -25,6 +25,9 @@ use crate::route::{RouteMatch, Routed};
 
 /// Tells a plugin which prefix was stripped from its path.
 pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// W3C Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What answers requests. One a server, shared by all cores.
 #[derive(Debug)]
@@ -53,11 +56,11 @@ impl Handle for App {
             Ok(response) => response,
             Err(Refusal::Rejection(rejection)) => {
                 guard.rejected(&rejection);
-                rejection.into_response(Some(guard.id()))
+                rejection.into_response(Some(guard.id().as_str()))
             }
             Err(Refusal::Failure(failure)) => {
                 guard.failed(&failure);
-                failure_response(&failure, guard.id())
+                failure_response(&failure, guard.id().as_str())
             }
         };
         guard.finish(response)
@@ -71,7 +74,7 @@ impl Handle for App {
     ) -> Response<ResponseBody> {
         let mut guard = self.observer.begin(conn, parts);
         guard.rejected(&rejection);
-        let response = rejection.into_response(Some(guard.id()));
+        let response = rejection.into_response(Some(guard.id().as_str()));
         guard.finish(response)
     }
 }
@@ -103,22 +106,24 @@ impl App {
         let body = self.bounded(&route, body)?;
         let permit = self.admission.enter().await?;
         forward_uri(&mut parts, conn, &authority, &route)?;
-        guard.forward_trace(&mut parts.headers);
+        forward_trace(&mut parts, guard);
 
-        let exchange = Exchange::new(guard.id(), conn, &route.pattern);
+        let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern);
         let body = plugin::guest_body(&exchange, body);
         let chain = self.chain(conn, &route);
         let answer = chain.enter(&exchange, Request::from_parts(parts, body)).await;
         let response = resolve(&exchange, answer)?;
         let (mut head, body) = response.into_parts();
-        validate::response(&mut head).map_err(|reason| {
-            Refusal::Failure(Failure::Reply { message: reason.to_string().into() })
-        })?;
+        validate::response(head.status, &mut head.headers).map_err(Refusal::Failure)?;
         let body = plugin::response_body(body).holding(permit);
         Ok(Response::from_parts(head, body))
     }
 
-    fn route(&self, parts: &request::Parts, authority: &Authority) -> Result<RouteMatch, Rejection> {
+    fn route(
+        &self,
+        parts: &request::Parts,
+        authority: &Authority,
+    ) -> Result<RouteMatch, Rejection> {
         let routes = self.published.routes();
         match routes.find(&parts.method, authority.host(), parts.uri.path()) {
             Routed::Found(route) => Ok(route.clone()),
@@ -145,13 +150,18 @@ impl App {
     }
 }
 
-/// The authority that the validator found; protocols keep it as an extension.
+/// The authority; the validator left it in the URI.
 fn authority(parts: &request::Parts) -> Result<Authority, Rejection> {
-    parts
-        .extensions
-        .get::<Validated>()
-        .map(|validated| validated.authority.clone())
-        .ok_or(Rejection::bad("the request names no authority"))
+    parts.uri.authority().cloned().ok_or(Rejection::bad("the request names no authority"))
+}
+
+/// Tells the plugin which trace it is part of.
+fn forward_trace(parts: &mut request::Parts, guard: &RequestGuard) {
+    if let Some(value) = guard.traceparent()
+        && let Ok(value) = HeaderValue::from_str(&value)
+    {
+        parts.headers.insert(TRACEPARENT, value);
+    }
 }
 
 /// The target as the plugin sees it: absolute, and without the prefix of a plugin that has no routes
@@ -198,7 +208,9 @@ fn resolve(
         (Err(Failure::Reply { .. }), Some(noted)) => Err(refused(noted)),
         (Err(failure), _) => Err(refused(failure)),
         (Ok(response), _) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            Err(Refusal::Failure(Failure::Reply { message: "101 needs the upgrade interface".into() }))
+            Err(Refusal::Failure(Failure::Reply {
+                message: "101 needs the upgrade interface".into(),
+            }))
         }
         (Ok(response), _) => Ok(response),
     }

@@ -76,7 +76,8 @@ impl Pattern {
         let (host, path) = rest.split_at(slash);
         let host = (!host.is_empty()).then(|| host.to_ascii_lowercase());
         if let Some(host) = &host {
-            let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'[' | b']' | b':');
+            let fits =
+                |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'[' | b']' | b':');
             if !host.bytes().all(fits) || host.parse::<http::uri::Authority>().is_err() {
                 return Err(PatternError::Host(host.clone()));
             }

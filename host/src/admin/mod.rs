@@ -136,15 +136,15 @@ pub fn answer<B>(state: &AdminState, request: &Request<B>) -> Response<ResponseB
     if !authority.is_some_and(|authority| state.is_addressed(authority)) {
         return Rejection::Misdirected.into_response(None);
     }
-    let respond: fn(&AdminState, &Request<B>) -> Response<ResponseBody> =
-        match request.uri().path() {
-            "/" => index,
-            "/healthz" => |_, _| reply(StatusCode::OK, JSON, r#"{"status":"ok"}"#),
-            "/readyz" => |state, _| ready(state),
-            "/metrics" => metrics,
-            "/plugins" => |state, _| plugins(state),
-            _ => return Rejection::NotFound.into_response(None),
-        };
+    let respond: fn(&AdminState, &Request<B>) -> Response<ResponseBody> = match request.uri().path()
+    {
+        "/" => index,
+        "/healthz" => |_, _| reply(StatusCode::OK, JSON, r#"{"status":"ok"}"#),
+        "/readyz" => |state, _| ready(state),
+        "/metrics" => metrics,
+        "/plugins" => |state, _| plugins(state),
+        _ => return Rejection::NotFound.into_response(None),
+    };
     match *request.method() {
         Method::GET => respond(state, request),
         // The protocol leaves the bytes out and keeps their length.

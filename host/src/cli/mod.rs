@@ -18,11 +18,7 @@ pub const FAILED: u8 = 1;
 pub const WRONG_USAGE: u8 = 2;
 
 #[derive(Debug, Parser)]
-#[command(
-    name = "wharf",
-    version,
-    about = "Serves a folder of WebAssembly components over HTTP"
-)]
+#[command(name = "wharf", version, about = "Serves a folder of WebAssembly components over HTTP")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -140,18 +136,10 @@ mod tests {
         ])
         .unwrap();
 
-        let Command::Serve(serve) = arguments.command else {
-            panic!("not serve")
-        };
+        let Command::Serve(serve) = arguments.command else { panic!("not serve") };
         assert_eq!(serve.settings.plugins, Some("apps".into()));
-        assert_eq!(
-            serve.settings.tls_cert,
-            [PathBuf::from("a.pem"), PathBuf::from("b.pem")]
-        );
-        assert_eq!(
-            serve.settings.tls_key,
-            [PathBuf::from("a.key"), PathBuf::from("b.key")]
-        );
+        assert_eq!(serve.settings.tls_cert, [PathBuf::from("a.pem"), PathBuf::from("b.pem")]);
+        assert_eq!(serve.settings.tls_key, [PathBuf::from("a.key"), PathBuf::from("b.key")]);
         assert!(serve.check && serve.config == Some("w.toml".into()));
     }
 

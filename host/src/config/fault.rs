@@ -26,16 +26,9 @@ pub fn parse_toml<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Res
 /// Tells `error`, which came from reading `text`, by line and cause.
 pub fn toml_fault(file: &str, text: &str, error: &Error) -> TomlFault {
     let at = error.span().map_or(0, |span| span.start).min(text.len());
-    let line = 1 + text.as_bytes()[..at]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count();
+    let line = 1 + text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
     let message = unknown_key(error.message()).unwrap_or_else(|| error.message().to_owned());
-    TomlFault {
-        file: file.to_owned(),
-        line,
-        message,
-    }
+    TomlFault { file: file.to_owned(), line, message }
 }
 
 /// The known key that `written` is most likely meant to be, if one is near.
@@ -93,9 +86,7 @@ mod tests {
     }
 
     fn fault(text: &str) -> String {
-        parse_toml::<Sample>("wharf.toml", text)
-            .expect_err("must be refused")
-            .to_string()
+        parse_toml::<Sample>("wharf.toml", text).expect_err("must be refused").to_string()
     }
 
     #[test]

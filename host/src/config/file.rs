@@ -122,10 +122,7 @@ impl FileConfig {
     /// # Errors
     /// [`ConfigError::Read`] and [`ConfigError::Toml`].
     pub fn read(file: &Path) -> Result<Option<(Self, Source)>, ConfigError> {
-        let failed = |source| ConfigError::Read {
-            file: file.to_owned(),
-            source,
-        };
+        let failed = |source| ConfigError::Read { file: file.to_owned(), source };
         match fs::metadata(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
@@ -135,10 +132,7 @@ impl FileConfig {
             Ok(_) => {}
         }
         let text = fs::read_to_string(file).map_err(failed)?;
-        let source = Source {
-            file: file.display().to_string(),
-            text,
-        };
+        let source = Source { file: file.display().to_string(), text };
         let config = parse_toml(&source.file, &source.text)?;
         Ok(Some((config, source)))
     }
@@ -185,60 +179,20 @@ impl FileLimits {
         admission: &mut Admission,
     ) -> Result<(), ConfigError> {
         let s = source;
-        s.time(
-            "handshake-timeout",
-            self.handshake_timeout,
-            STEP,
-            &mut limits.handshake_timeout,
-        )?;
-        s.time(
-            "sniff-timeout",
-            self.sniff_timeout,
-            STEP,
-            &mut limits.sniff_timeout,
-        )?;
-        s.time(
-            "header-timeout",
-            self.header_timeout,
-            STEP,
-            &mut limits.header_timeout,
-        )?;
-        s.time(
-            "idle-timeout",
-            self.idle_timeout,
-            STILL,
-            &mut limits.idle_timeout,
-        )?;
-        s.time(
-            "body-idle-timeout",
-            self.body_idle_timeout,
-            STILL,
-            &mut limits.body_idle_timeout,
-        )?;
-        s.size(
-            "body-min-rate",
-            self.body_min_rate,
-            1..=1 << 30,
-            &mut limits.body_min_rate,
-        )?;
+        s.time("handshake-timeout", self.handshake_timeout, STEP, &mut limits.handshake_timeout)?;
+        s.time("sniff-timeout", self.sniff_timeout, STEP, &mut limits.sniff_timeout)?;
+        s.time("header-timeout", self.header_timeout, STEP, &mut limits.header_timeout)?;
+        s.time("idle-timeout", self.idle_timeout, STILL, &mut limits.idle_timeout)?;
+        s.time("body-idle-timeout", self.body_idle_timeout, STILL, &mut limits.body_idle_timeout)?;
+        s.size("body-min-rate", self.body_min_rate, 1..=1 << 30, &mut limits.body_min_rate)?;
         s.time(
             "write-idle-timeout",
             self.write_idle_timeout,
             STILL,
             &mut limits.write_idle_timeout,
         )?;
-        s.time(
-            "half-close-grace",
-            self.half_close_grace,
-            GRACE,
-            &mut limits.half_close_grace,
-        )?;
-        s.count(
-            "connections",
-            self.connections,
-            1..=10_000_000,
-            &mut limits.connections,
-        )?;
+        s.time("half-close-grace", self.half_close_grace, GRACE, &mut limits.half_close_grace)?;
+        s.count("connections", self.connections, 1..=10_000_000, &mut limits.connections)?;
         s.count(
             "connections-per-address",
             self.connections_per_address,
@@ -247,18 +201,8 @@ impl FileLimits {
         )?;
         s.count("streams", self.streams, 1..=65_536, &mut limits.streams)?;
         s.count("headers", self.headers, 8..=10_000, &mut limits.headers)?;
-        s.size(
-            "header-bytes",
-            self.header_bytes,
-            1 << 10..=1 << 20,
-            &mut limits.header_bytes,
-        )?;
-        s.size(
-            "url-bytes",
-            self.url_bytes,
-            256..=1 << 20,
-            &mut limits.url_bytes,
-        )?;
+        s.size("header-bytes", self.header_bytes, 1 << 10..=1 << 20, &mut limits.header_bytes)?;
+        s.size("url-bytes", self.url_bytes, 256..=1 << 20, &mut limits.url_bytes)?;
         s.count(
             "h2-control-frames",
             self.h2_control_frames,
@@ -271,18 +215,8 @@ impl FileLimits {
             1..=10_000,
             &mut limits.h2_pending_resets,
         )?;
-        s.count(
-            "h2-local-resets",
-            self.h2_local_resets,
-            1..=100_000,
-            &mut limits.h2_local_resets,
-        )?;
-        s.count(
-            "requests",
-            self.requests,
-            1..=10_000_000,
-            &mut admission.requests,
-        )?;
+        s.count("h2-local-resets", self.h2_local_resets, 1..=100_000, &mut limits.h2_local_resets)?;
+        s.count("requests", self.requests, 1..=10_000_000, &mut admission.requests)?;
         s.time("admit-wait", self.admit_wait, GRACE, &mut admission.wait)
     }
 }
@@ -300,24 +234,9 @@ impl FileLog {
             sizes.clone(),
             &mut settings.file_size,
         )?;
-        source.count(
-            "plugin-files",
-            self.plugin_files,
-            1..=1_000,
-            &mut settings.files,
-        )?;
-        source.size(
-            "plugin-rate",
-            self.plugin_rate,
-            sizes.clone(),
-            &mut settings.rate,
-        )?;
-        source.size(
-            "plugin-burst",
-            self.plugin_burst,
-            sizes,
-            &mut settings.burst,
-        )
+        source.count("plugin-files", self.plugin_files, 1..=1_000, &mut settings.files)?;
+        source.size("plugin-rate", self.plugin_rate, sizes.clone(), &mut settings.rate)?;
+        source.size("plugin-burst", self.plugin_burst, sizes, &mut settings.burst)
     }
 }
 
@@ -326,11 +245,7 @@ impl Source {
     pub(super) fn fault(&self, span: &Range<usize>, message: String) -> ConfigError {
         let before = &self.text.as_bytes()[..span.start.min(self.text.len())];
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-        ConfigError::Toml(TomlFault {
-            file: self.file.clone(),
-            line,
-            message,
-        })
+        ConfigError::Toml(TomlFault { file: self.file.clone(), line, message })
     }
 
     fn time(
@@ -363,14 +278,7 @@ impl Source {
         let Some(written) = written else {
             return Ok(());
         };
-        self.number(
-            key,
-            written.get_ref().0,
-            &written.span(),
-            &range,
-            show_size,
-            into,
-        )
+        self.number(key, written.get_ref().0, &written.span(), &range, show_size, into)
     }
 
     fn count<T: TryFrom<u64>>(
@@ -398,10 +306,7 @@ impl Source {
     ) -> Result<(), ConfigError> {
         let refused = || {
             let (from, to) = (show(*range.start()), show(*range.end()));
-            self.fault(
-                span,
-                format!("`{key}` is {}: from {from} to {to}", show(value)),
-            )
+            self.fault(span, format!("`{key}` is {}: from {from} to {to}", show(value)))
         };
         if !range.contains(&value) {
             return Err(refused());

@@ -116,9 +116,7 @@ struct Environment<F>(F);
 
 impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
     fn path(&self, name: &str) -> Option<PathBuf> {
-        (self.0)(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
+        (self.0)(name).filter(|value| !value.is_empty()).map(PathBuf::from)
     }
 
     fn text(&self, name: &str) -> Result<Option<String>, ConfigError> {
@@ -134,11 +132,7 @@ impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
 
     fn paths(&self, name: &str) -> Result<Vec<PathBuf>, ConfigError> {
         let text = self.text(name)?.unwrap_or_default();
-        Ok(text
-            .split(',')
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-            .collect())
+        Ok(text.split(',').filter(|path| !path.is_empty()).map(PathBuf::from).collect())
     }
 
     fn parse<T, E: std::fmt::Display>(

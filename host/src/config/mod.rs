@@ -122,10 +122,7 @@ pub struct Admission {
 
 impl Default for Admission {
     fn default() -> Self {
-        Self {
-            requests: DEFAULT_REQUESTS,
-            wait: DEFAULT_ADMIT_WAIT,
-        }
+        Self { requests: DEFAULT_REQUESTS, wait: DEFAULT_ADMIT_WAIT }
     }
 }
 
@@ -253,9 +250,7 @@ impl Config {
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, ConfigError> {
         let text = |name: &str| {
-            variable(name)
-                .and_then(|value| value.into_string().ok())
-                .filter(|v| !v.is_empty())
+            variable(name).and_then(|value| value.into_string().ok()).filter(|v| !v.is_empty())
         };
         let named = config_file.or_else(|| text("WHARF_CONFIG").map(PathBuf::from));
         let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
@@ -285,12 +280,8 @@ impl Config {
                 settings
             },
         };
-        crate::observe::logging::check_filter(&log.filter).map_err(|message| {
-            ConfigError::Value {
-                place: "log filter".to_owned(),
-                message,
-            }
-        })?;
+        crate::observe::logging::check_filter(&log.filter)
+            .map_err(|message| ConfigError::Value { place: "log filter".to_owned(), message })?;
 
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads = layer.threads.unwrap_or(cores);
@@ -337,10 +328,8 @@ impl Config {
 
     /// Looks at what the settings name outside the process.
     fn check(&self) -> Result<(), ConfigError> {
-        fs::read_dir(&self.plugins).map_err(|source| ConfigError::Plugins {
-            folder: self.plugins.clone(),
-            source,
-        })?;
+        fs::read_dir(&self.plugins)
+            .map_err(|source| ConfigError::Plugins { folder: self.plugins.clone(), source })?;
         let folder = |key, path: &Path| match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => Ok(()),
             Ok(_) => Err(ConfigError::Path {
@@ -348,11 +337,7 @@ impl Config {
                 path: path.to_owned(),
                 source: io::Error::from(io::ErrorKind::NotADirectory),
             }),
-            Err(source) => Err(ConfigError::Path {
-                key,
-                path: path.to_owned(),
-                source,
-            }),
+            Err(source) => Err(ConfigError::Path { key, path: path.to_owned(), source }),
         };
         if self.data.exists() {
             folder("data", &self.data)?;
@@ -373,11 +358,7 @@ impl Config {
         if self.http.is_none() && self.https.is_none() {
             return Err(ConfigError::NothingServed);
         }
-        let listeners = [
-            ("http", self.http),
-            ("https", self.https),
-            ("admin", self.admin.listen),
-        ];
+        let listeners = [("http", self.http), ("https", self.https), ("admin", self.admin.listen)];
         for (i, (first, one)) in listeners.iter().enumerate() {
             for (second, other) in &listeners[i + 1..] {
                 if let (Some(one), Some(other)) = (one, other)
@@ -385,11 +366,7 @@ impl Config {
                     && one.port() == other.port()
                     && overlap(one.ip(), other.ip())
                 {
-                    return Err(ConfigError::SameAddress {
-                        address: *other,
-                        first,
-                        second,
-                    });
+                    return Err(ConfigError::SameAddress { address: *other, first, second });
                 }
             }
         }
@@ -422,24 +399,15 @@ fn pair(
         });
     }
     let pairs = certificates.into_iter().zip(keys);
-    Ok(pairs
-        .map(|(certificate, key)| CertificateFiles { certificate, key })
-        .collect())
+    Ok(pairs.map(|(certificate, key)| CertificateFiles { certificate, key }).collect())
 }
 
 /// A quick look; the listener parses what is inside.
 fn readable_pem(what: &'static str, file: &Path, label: &str) -> Result<(), ConfigError> {
-    let failed = |source| ConfigError::CertificateFile {
-        what,
-        file: file.to_owned(),
-        source,
-    };
+    let failed = |source| ConfigError::CertificateFile { what, file: file.to_owned(), source };
     let text = fs::read(file).map_err(failed)?;
     let end = format!("{label}-----");
-    if !text
-        .windows(end.len())
-        .any(|window| window == end.as_bytes())
-    {
+    if !text.windows(end.len()).any(|window| window == end.as_bytes()) {
         let message = format!("it holds no PEM block `{label}`");
         return Err(failed(io::Error::new(io::ErrorKind::InvalidData, message)));
     }

@@ -43,11 +43,7 @@ impl Config {
         writeln!(out, "log-format = {}", quoted(self.log.format))?;
         writeln!(out, "threads = {}", self.threads)?;
         writeln!(out, "compile-threads = {}", self.compile_threads)?;
-        writeln!(
-            out,
-            "drain-limit = {}",
-            quoted(show_duration(self.drain_limit))
-        )?;
+        writeln!(out, "drain-limit = {}", quoted(show_duration(self.drain_limit)))?;
         self.write_limits(out)?;
         self.write_log(out)?;
         self.write_otlp(out)
@@ -95,11 +91,7 @@ impl Config {
         writeln!(out, "\n[log]")?;
         writeln!(out, "access = {}", quoted(Switch(self.log.access)))?;
         writeln!(out, "filter = {}", quoted(&self.log.filter))?;
-        writeln!(
-            out,
-            "plugin-file-size = {}",
-            quoted(show_size(plugins.file_size))
-        )?;
+        writeln!(out, "plugin-file-size = {}", quoted(show_size(plugins.file_size)))?;
         writeln!(out, "plugin-files = {}", plugins.files)?;
         writeln!(out, "plugin-rate = {}", quoted(show_size(plugins.rate)))?;
         writeln!(out, "plugin-burst = {}", quoted(show_size(plugins.burst)))
@@ -110,19 +102,12 @@ impl Config {
             return Ok(());
         };
         writeln!(out, "\n[otlp]")?;
-        writeln!(
-            out,
-            "endpoint = {}",
-            quoted(masked_userinfo(&otlp.endpoint))
-        )?;
+        writeln!(out, "endpoint = {}", quoted(masked_userinfo(&otlp.endpoint)))?;
         writeln!(out, "service-name = {}", quoted(&otlp.service_name))?;
         writeln!(out, "sample = {:?}", otlp.sample)?;
         // Values are keys of the collector more often than not.
-        let headers: Vec<String> = otlp
-            .headers
-            .iter()
-            .map(|(name, _)| format!("{} = \"***\"", quoted(name)))
-            .collect();
+        let headers: Vec<String> =
+            otlp.headers.iter().map(|(name, _)| format!("{} = \"***\"", quoted(name))).collect();
         writeln!(out, "headers = {{ {} }}", headers.join(", "))
     }
 }

@@ -35,15 +35,10 @@ impl FromStr for Listen {
             return Ok(Self(None));
         }
         // The one name that needs no resolver: listeners must not wait for DNS.
-        if let Some(port) = written
-            .strip_prefix("localhost:")
-            .and_then(|port| port.parse().ok())
-        {
+        if let Some(port) = written.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {
             return Ok(Self(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))));
         }
-        let address = written
-            .parse()
-            .map_err(|_| ValueError::Address(written.to_owned()))?;
+        let address = written.parse().map_err(|_| ValueError::Address(written.to_owned()))?;
         Ok(Self(Some(address)))
     }
 }
@@ -168,13 +163,7 @@ mod tests {
             "localhost:80".parse::<Listen>().map(|l| l.to_string()),
             Ok("127.0.0.1:80".into())
         );
-        assert_eq!(
-            "[::1]:0".parse::<Listen>().map(|l| l.to_string()),
-            Ok("[::1]:0".into())
-        );
-        assert_eq!(
-            "8080".parse::<Listen>(),
-            Err(ValueError::Address("8080".into()))
-        );
+        assert_eq!("[::1]:0".parse::<Listen>().map(|l| l.to_string()), Ok("[::1]:0".into()));
+        assert_eq!("8080".parse::<Listen>(), Err(ValueError::Address("8080".into())));
     }
 }

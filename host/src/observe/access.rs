@@ -135,11 +135,7 @@ fn json(out: &mut Vec<u8>, line: &Line<'_>) -> std::io::Result<()> {
     }
     write!(out, ",\"status\":{},\"duration_ms\":", line.status)?;
     millis(out, line.duration);
-    writeln!(
-        out,
-        ",\"bytes\":{},\"peer\":\"{}\"}}",
-        line.bytes, line.peer
-    )
+    writeln!(out, ",\"bytes\":{},\"peer\":\"{}\"}}", line.bytes, line.peer)
 }
 
 fn timestamp(out: &mut Vec<u8>, at: SystemTime) -> std::io::Result<()> {
@@ -202,15 +198,10 @@ mod tests {
 
     #[test]
     fn a_json_line_is_one_object_whatever_the_path() {
-        let uri: Uri = "/a\"b\\c"
-            .parse()
-            .unwrap_or_else(|_| Uri::from_static("/a\"b"));
+        let uri: Uri = "/a\"b\\c".parse().unwrap_or_else(|_| Uri::from_static("/a\"b"));
         let mut out = Vec::new();
 
-        let line = Line {
-            reason: Some("not-found"),
-            ..line(&Method::GET, &uri)
-        };
+        let line = Line { reason: Some("not-found"), ..line(&Method::GET, &uri) };
         json(&mut out, &line).unwrap();
 
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();

@@ -61,17 +61,9 @@ pub fn init(config: &LogConfig, cores: usize) -> Result<Logging, LoggingError> {
     let lines = match config.format {
         LogFormat::Text => lines.with_ansi(false).boxed(),
         // The same flat shape as the access log's.
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
-    registry()
-        .with(lines)
-        .with(filter)
-        .try_init()
-        .map_err(LoggingError::Twice)?;
+    registry().with(lines).with(filter).try_init().map_err(LoggingError::Twice)?;
     // The access log is not made of events, but obeys the same directives.
     let wanted = config.access && tracing::enabled!(target: "access", tracing::Level::INFO);
     let access = wanted.then(|| AccessLog::new(output.clone(), config.format));

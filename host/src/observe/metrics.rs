@@ -26,9 +26,8 @@ use crate::plugin::log::PluginLogs;
 use crate::plugin::manifest::Mode;
 
 /// Upper bounds of the compile and reload buckets, in seconds.
-const SLOW_BUCKETS: [f64; 12] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
-];
+const SLOW_BUCKETS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
 /// Why a connection was closed before it was served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -176,26 +175,14 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register_collector(Box::new(Arc::clone(&self.series)));
         registry.register_collector(Box::new(Arc::clone(&self.host)));
-        registry.register(
-            "wharf_failures",
-            "Requests a plugin failed",
-            self.failures.clone(),
-        );
-        registry.register(
-            "wharf_rejections",
-            "Requests refused",
-            self.rejections.clone(),
-        );
+        registry.register("wharf_failures", "Requests a plugin failed", self.failures.clone());
+        registry.register("wharf_rejections", "Requests refused", self.rejections.clone());
         registry.register(
             "wharf_connections_refused",
             "Connections closed unserved",
             self.refused.clone(),
         );
-        registry.register(
-            "wharf_plugin_instances",
-            "Instances alive",
-            self.instances.clone(),
-        );
+        registry.register("wharf_plugin_instances", "Instances alive", self.instances.clone());
         registry.register(
             "wharf_compile_seconds",
             "Time to make a component runnable",
@@ -212,29 +199,18 @@ impl Metrics {
 
     /// A plugin failed a request.
     pub fn failed(&self, plugin: &str, failure: &Failure) {
-        let labels = PluginKind {
-            plugin: plugin.to_owned(),
-            kind: failure.label(),
-        };
+        let labels = PluginKind { plugin: plugin.to_owned(), kind: failure.label() };
         self.failures.get_or_create(&labels).inc();
     }
 
     /// A request was refused; also where no exchange was begun for it.
     pub fn rejected(&self, rejection: &Rejection) {
-        self.rejections
-            .get_or_create(&Reason {
-                reason: rejection.label(),
-            })
-            .inc();
+        self.rejections.get_or_create(&Reason { reason: rejection.label() }).inc();
     }
 
     /// A connection was closed unserved.
     pub fn refused_connection(&self, reason: RefusedConnection) {
-        self.refused
-            .get_or_create(&Reason {
-                reason: reason.label(),
-            })
-            .inc();
+        self.refused.get_or_create(&Reason { reason: reason.label() }).inc();
     }
 
     /// The number of a plugin's instances; the handle is cheap to keep, to raise and to lower.
@@ -243,33 +219,21 @@ impl Metrics {
             Mode::Reuse => "reuse",
             Mode::Isolated => "isolated",
         };
-        self.instances
-            .get_or_create(&PluginMode {
-                plugin: plugin.to_owned(),
-                mode,
-            })
-            .clone()
+        self.instances.get_or_create(&PluginMode { plugin: plugin.to_owned(), mode }).clone()
     }
 
     /// A component was made runnable.
     pub fn compiled(&self, tier: Tier, took: Duration) {
         let labels = TierLabel { tier: tier.label() };
-        self.compile
-            .get_or_create(&labels)
-            .observe(took.as_secs_f64());
+        self.compile.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// A change of a plugin was dealt with.
     pub fn reloaded(&self, plugin: &str, outcome: Reload, took: Duration) {
         let plugin = plugin.to_owned();
-        let labels = PluginOutcome {
-            plugin: plugin.clone(),
-            outcome: outcome.label(),
-        };
+        let labels = PluginOutcome { plugin: plugin.clone(), outcome: outcome.label() };
         self.reloads.get_or_create(&labels).inc();
-        self.reload
-            .get_or_create(&Plugin { plugin })
-            .observe(took.as_secs_f64());
+        self.reload.get_or_create(&Plugin { plugin }).observe(took.as_secs_f64());
     }
 
     /// Counts what the plugins' logs drop. Once, at start.
@@ -298,9 +262,8 @@ impl Metrics {
         let mut text = String::with_capacity(open.len());
         let mut counters: Vec<&str> = Vec::new();
         for line in open.lines() {
-            if let Some(name) = line
-                .strip_prefix("# TYPE ")
-                .and_then(|rest| rest.strip_suffix(" counter"))
+            if let Some(name) =
+                line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" counter"))
             {
                 counters.push(name);
             }
@@ -335,14 +298,10 @@ impl Collector for Host {
         let states = &self.states;
         let help = "Open connections by state";
         let mut metric = gauge(&mut encoder, "wharf_connections", help)?;
-        for (state, number) in [
-            ("active", &states.active),
-            ("idle", &states.idle),
-            ("hijacked", &states.hijacked),
-        ] {
-            metric
-                .encode_family(&[("state", state)])?
-                .encode_gauge(&signed(load(number)))?;
+        for (state, number) in
+            [("active", &states.active), ("idle", &states.idle), ("hijacked", &states.hijacked)]
+        {
+            metric.encode_family(&[("state", state)])?.encode_gauge(&signed(load(number)))?;
         }
         let help = "Open connections by protocol";
         let mut metric = gauge(&mut encoder, "wharf_connections_open", help)?;
@@ -352,21 +311,11 @@ impl Collector for Host {
             metric.encode_family(&labels)?.encode_gauge(&signed(open))?;
         }
         let accepted = load(&states.accepted);
-        counter(
-            &mut encoder,
-            "wharf_connections_accepted",
-            "Connections accepted",
-            accepted,
-        )?;
+        counter(&mut encoder, "wharf_connections_accepted", "Connections accepted", accepted)?;
         if let Some(logs) = self.plugin_logs.get() {
             let help = "Output of plugins that their logs did not take";
             let dropped = logs.dropped_bytes();
-            counter(
-                &mut encoder,
-                "wharf_plugin_log_dropped_bytes",
-                help,
-                dropped,
-            )?;
+            counter(&mut encoder, "wharf_plugin_log_dropped_bytes", help, dropped)?;
         }
         if let Some(dropped) = self.dropped_log_lines.get() {
             let help = "Lines of the host's own log dropped because nobody took them in time";
@@ -390,31 +339,13 @@ impl Host {
             MetricType::Counter,
         )?;
         metric.encode_counter::<NoLabelSet, _, f64>(&seconds, None)?;
-        let started = self
-            .started
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let started = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let help = "Start of the process, in seconds since 1970";
-        plain_gauge(
-            encoder,
-            "process_start_time_seconds",
-            help,
-            &started.as_secs_f64(),
-        )?;
+        plain_gauge(encoder, "process_start_time_seconds", help, &started.as_secs_f64())?;
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         for (field, name, help, factor) in [
-            (
-                "VmRSS:",
-                "process_resident_memory_bytes",
-                "Memory in use",
-                1024,
-            ),
-            (
-                "VmSize:",
-                "process_virtual_memory_bytes",
-                "Address space in use",
-                1024,
-            ),
+            ("VmRSS:", "process_resident_memory_bytes", "Memory in use", 1024),
+            ("VmSize:", "process_virtual_memory_bytes", "Address space in use", 1024),
             ("Threads:", "process_threads", "Threads", 1),
         ] {
             let line = status.lines().find_map(|line| line.strip_prefix(field));

@@ -56,27 +56,25 @@ impl Output {
             writer: Mutex::new(None),
         });
         let writer = Arc::downgrade(&shared);
-        let thread = thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || {
-                let mut sink = sink;
-                let mut taken = Vec::new();
-                while let Some(shared) = writer.upgrade() {
-                    let wrote = shared.write_out(&mut taken, &mut sink);
-                    if !wrote {
-                        shared.sleeps.store(true, Ordering::SeqCst);
-                        // A line may have come between the look and the word that we sleep.
-                        if shared.is_empty() {
-                            drop(shared);
-                            thread::park_timeout(LOOK);
-                            continue;
-                        }
-                        shared.sleeps.store(false, Ordering::SeqCst);
+        let thread = thread::Builder::new().name("log".to_owned()).spawn(move || {
+            let mut sink = sink;
+            let mut taken = Vec::new();
+            while let Some(shared) = writer.upgrade() {
+                let wrote = shared.write_out(&mut taken, &mut sink);
+                if !wrote {
+                    shared.sleeps.store(true, Ordering::SeqCst);
+                    // A line may have come between the look and the word that we sleep.
+                    if shared.is_empty() {
+                        drop(shared);
+                        thread::park_timeout(LOOK);
+                        continue;
                     }
-                    drop(shared);
-                    thread::sleep(GATHER);
+                    shared.sleeps.store(false, Ordering::SeqCst);
                 }
-            })?;
+                drop(shared);
+                thread::sleep(GATHER);
+            }
+        })?;
         *shared.writer.lock() = Some(thread.thread().clone());
         Ok(Self { shared })
     }
@@ -118,9 +116,7 @@ impl Output {
 
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Output")
-            .field("dropped", &self.shared.dropped)
-            .finish_non_exhaustive()
+        f.debug_struct("Output").field("dropped", &self.shared.dropped).finish_non_exhaustive()
     }
 }
 
@@ -175,8 +171,7 @@ impl Write for EventWriter<'_> {
 
 impl Drop for EventWriter<'_> {
     fn drop(&mut self) {
-        self.output
-            .append(usize::MAX, |buffer| buffer.extend_from_slice(&self.event));
+        self.output.append(usize::MAX, |buffer| buffer.extend_from_slice(&self.event));
     }
 }
 
@@ -184,10 +179,7 @@ impl<'a> MakeWriter<'a> for Output {
     type Writer = EventWriter<'a>;
 
     fn make_writer(&'a self) -> EventWriter<'a> {
-        EventWriter {
-            output: self,
-            event: Vec::new(),
-        }
+        EventWriter { output: self, event: Vec::new() }
     }
 }
 
@@ -222,9 +214,7 @@ pub(super) mod tests {
         let output = Output::start(2, written.clone()).unwrap();
 
         for core in [0, 1, 7] {
-            output.append(core, |line| {
-                line.extend_from_slice(format!("core {core}\n").as_bytes())
-            });
+            output.append(core, |line| line.extend_from_slice(format!("core {core}\n").as_bytes()));
         }
         output.flush(Duration::from_secs(20));
 

@@ -76,12 +76,7 @@ impl Observer {
     ) -> Arc<Self> {
         let cores = metrics.series.cores();
         let seed = RandomState::new().build_hasher().finish();
-        let shared = Arc::new(Shared {
-            metrics,
-            access,
-            tracer,
-            seed,
-        });
+        let shared = Arc::new(Shared { metrics, access, tracer, seed });
         let core = |number: usize| {
             Arc::new(Core {
                 number,
@@ -91,10 +86,7 @@ impl Observer {
                 shared: Arc::clone(&shared),
             })
         };
-        Arc::new(Self {
-            cores: (0..cores).map(core).collect(),
-            shared,
-        })
+        Arc::new(Self { cores: (0..cores).map(core).collect(), shared })
     }
 
     /// The server's metrics.
@@ -114,10 +106,7 @@ impl Observer {
         let core = &self.cores[conn.core % self.cores.len()];
         let shared = &core.shared;
         let number = core.next_id.fetch_add(1, Ordering::Relaxed);
-        let trace = shared
-            .tracer
-            .as_ref()
-            .map(|tracer| tracer.begin(&request.headers));
+        let trace = shared.tracer.as_ref().map(|tracer| tracer.begin(&request.headers));
         let named = shared.access.is_some() || trace.is_some();
         RequestGuard {
             id: RequestId::new(shared.seed.wrapping_add(number)),
@@ -243,10 +232,7 @@ impl RequestGuard {
     /// The plugin failed. Counted, and logged here and nowhere else.
     pub fn failed(&mut self, failure: &Failure) {
         self.reason = Some(failure.label());
-        let plugin = self
-            .shard
-            .as_ref()
-            .map_or(UNMATCHED, |shard| &*shard.plugin);
+        let plugin = self.shard.as_ref().map_or(UNMATCHED, |shard| &*shard.plugin);
         self.core.shared.metrics.failed(plugin, failure);
         log_failure(plugin, &self.id, failure);
     }
@@ -261,10 +247,7 @@ impl RequestGuard {
 
     fn record(&mut self) {
         let duration = self.started.elapsed();
-        let request_bytes = self
-            .request_bytes
-            .as_ref()
-            .map_or(0, |b| b.load(Ordering::Relaxed));
+        let request_bytes = self.request_bytes.as_ref().map_or(0, |b| b.load(Ordering::Relaxed));
         let shard = match self.shard.take() {
             Some(shard) => shard,
             None => {
@@ -342,10 +325,7 @@ impl BodyObserver for RequestGuard {
             Err(error) => {
                 self.outcome = Outcome::Error;
                 self.reason = Some("body");
-                let plugin = self
-                    .shard
-                    .as_ref()
-                    .map_or(UNMATCHED, |shard| &*shard.plugin);
+                let plugin = self.shard.as_ref().map_or(UNMATCHED, |shard| &*shard.plugin);
                 warn!(plugin, request_id = %self.id, %error, "response body failed");
             }
         }
@@ -360,9 +340,7 @@ impl Drop for RequestGuard {
 
 impl fmt::Debug for RequestGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestGuard")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("RequestGuard").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -378,11 +356,7 @@ impl Core {
         if routes.len() >= MAX_ROUTES {
             routes.clear();
         }
-        let shard = self
-            .shared
-            .metrics
-            .series
-            .route(plugin, pattern, self.number);
+        let shard = self.shared.metrics.series.route(plugin, pattern, self.number);
         let known = KnownRoute {
             _plugin: Arc::clone(plugin),
             _pattern: Arc::clone(pattern),
@@ -395,7 +369,7 @@ impl Core {
 
 /// The client's own faults are not worth a warning; they are counted.
 fn log_failure(plugin: &str, request_id: &RequestId, failure: &Failure) {
-    if let Failure::Body(rejection) = failure {
+    if let Failure::Refused(rejection) = failure {
         tracing::debug!(plugin, %request_id, %rejection, "request body refused");
         return;
     }

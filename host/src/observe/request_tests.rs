@@ -28,12 +28,7 @@ impl Bench {
         let peer = "127.0.0.1:5000".parse().unwrap();
         let conn = Conn::new(1, peer, peer, Protocol::H2, None, states);
         let observer = Observer::new(metrics, Some(access), None);
-        Self {
-            observer,
-            conn,
-            output,
-            written,
-        }
+        Self { observer, conn, output, written }
     }
 
     fn begin(&self, path: &str) -> RequestGuard {
@@ -59,10 +54,7 @@ impl Bench {
 
     fn counts(&self, sample: &str) {
         let metrics = self.metrics();
-        assert!(
-            metrics.lines().any(|line| line == sample),
-            "no `{sample}` in\n{metrics}"
-        );
+        assert!(metrics.lines().any(|line| line == sample), "no `{sample}` in\n{metrics}");
     }
 }
 
@@ -88,19 +80,14 @@ fn failing(error: BodyError) -> ResponseBody {
 async fn an_exchange_is_recorded_when_its_body_ends() {
     let bench = Bench::new();
 
-    let response = bench
-        .routed()
-        .finish(Response::new(ResponseBody::full("hello")));
+    let response = bench.routed().finish(Response::new(ResponseBody::full("hello")));
     bench.counts("wharf_requests_in_flight{plugin=\"shop\"} 1");
     assert_eq!(bench.log(), "");
     response.into_body().collect().await.unwrap();
 
     let log = bench.log();
     assert!(log.contains("INFO access: POST /shop/cart 200 "), "{log}");
-    assert!(
-        log.contains("ms 5B outcome=complete protocol=h2 plugin=shop request_id="),
-        "{log}"
-    );
+    assert!(log.contains("ms 5B outcome=complete protocol=h2 plugin=shop request_id="), "{log}");
     bench.counts("wharf_requests_in_flight{plugin=\"shop\"} 0");
     bench.counts("wharf_response_body_bytes_total{plugin=\"shop\",route=\"/shop/*\"} 5");
     bench.counts(
@@ -116,11 +103,7 @@ fn a_client_that_leaves_before_the_response_is_a_499() {
 
     drop(bench.routed());
 
-    assert!(
-        bench.log().contains("POST /shop/cart 499 "),
-        "{}",
-        bench.log()
-    );
+    assert!(bench.log().contains("POST /shop/cart 499 "), "{}", bench.log());
     bench
         .counts("wharf_exchanges_total{plugin=\"shop\",route=\"/shop/*\",outcome=\"abandoned\"} 1");
     bench.counts("wharf_requests_in_flight{plugin=\"shop\"} 0");
@@ -130,11 +113,7 @@ fn a_client_that_leaves_before_the_response_is_a_499() {
 fn a_client_that_leaves_in_the_midst_of_the_body_is_aborted() {
     let bench = Bench::new();
 
-    drop(
-        bench
-            .routed()
-            .finish(Response::new(ResponseBody::full("hello"))),
-    );
+    drop(bench.routed().finish(Response::new(ResponseBody::full("hello"))));
 
     assert!(bench.log().contains(" 200 "), "{}", bench.log());
     assert!(bench.log().contains("outcome=aborted"), "{}", bench.log());
@@ -146,20 +125,14 @@ fn an_empty_body_is_complete_without_being_polled() {
 
     drop(bench.routed().finish(Response::new(ResponseBody::empty())));
 
-    assert!(
-        bench.log().contains("0B outcome=complete"),
-        "{}",
-        bench.log()
-    );
+    assert!(bench.log().contains("0B outcome=complete"), "{}", bench.log());
 }
 
 #[tokio::test]
 async fn a_plugin_that_fails_in_the_midst_of_the_body_is_an_error_of_its_kind() {
     let bench = Bench::new();
 
-    let error = BodyError::Guest(Failure::Trap {
-        message: "unreachable".into(),
-    });
+    let error = BodyError::Guest(Failure::Trap { message: "unreachable".into() });
     let response = bench.routed().finish(Response::new(failing(error)));
     assert!(response.into_body().collect().await.is_err());
 
@@ -203,14 +176,10 @@ async fn request_bytes_that_were_read_are_counted() {
 fn ids_are_sixteen_digits_and_never_repeat() {
     let bench = Bench::new();
 
-    let mut ids: Vec<String> = (0..10_000)
-        .map(|_| bench.begin("/").id().as_str().to_owned())
-        .collect();
+    let mut ids: Vec<String> =
+        (0..10_000).map(|_| bench.begin("/").id().as_str().to_owned()).collect();
 
-    assert!(
-        ids.iter()
-            .all(|id| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit()))
-    );
+    assert!(ids.iter().all(|id| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit())));
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 10_000);
@@ -245,10 +214,7 @@ fn cost_of_a_request() {
         let peer = "127.0.0.1:5000".parse().unwrap();
         let conn = Conn::new(0, peer, peer, Protocol::H1, None, states);
         let (plugin, pattern): (Arc<str>, Arc<str>) = ("shop".into(), "/shop/*".into());
-        let (parts, ()) = Request::get("/shop/cart?q=1")
-            .body(())
-            .unwrap()
-            .into_parts();
+        let (parts, ()) = Request::get("/shop/cart?q=1").body(()).unwrap().into_parts();
         let started = Instant::now();
         for _ in 0..ROUNDS {
             let mut guard = observer.begin(&conn, &parts);

@@ -31,17 +31,11 @@ const BUCKETS_MICROS: [u64; 16] = [
     1_000_000, 2_500_000, 5_000_000, 10_000_000,
 ];
 
-const METHODS: [&str; 8] = [
-    "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "other",
-];
+const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "other"];
 const STATUSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "499"];
 const PROTOCOLS: [Protocol; 3] = [Protocol::H1, Protocol::H2, Protocol::H3];
-const OUTCOMES: [Outcome; 4] = [
-    Outcome::Complete,
-    Outcome::Aborted,
-    Outcome::Error,
-    Outcome::Abandoned,
-];
+const OUTCOMES: [Outcome; 4] =
+    [Outcome::Complete, Outcome::Aborted, Outcome::Error, Outcome::Abandoned];
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,23 +126,17 @@ impl Shard {
             Outcome::Abandoned => 5,
             _ => usize::from(exchange.status.as_u16() / 100).clamp(1, 5) - 1,
         };
-        let request = index(
-            method_class(exchange.method),
-            status,
-            exchange.protocol as usize,
-        );
+        let request = index(method_class(exchange.method), status, exchange.protocol as usize);
         self.requests[request].fetch_add(1, Ordering::Relaxed);
         self.outcomes[exchange.outcome as usize].fetch_add(1, Ordering::Relaxed);
         self.durations[bucket].fetch_add(1, Ordering::Relaxed);
         self.duration_micros.fetch_add(micros, Ordering::Relaxed);
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         if exchange.request_bytes > 0 {
-            self.request_bytes
-                .fetch_add(exchange.request_bytes, Ordering::Relaxed);
+            self.request_bytes.fetch_add(exchange.request_bytes, Ordering::Relaxed);
         }
         if exchange.response_bytes > 0 {
-            self.response_bytes
-                .fetch_add(exchange.response_bytes, Ordering::Relaxed);
+            self.response_bytes.fetch_add(exchange.response_bytes, Ordering::Relaxed);
         }
     }
 }
@@ -194,11 +182,7 @@ impl Series {
     /// No numbers yet, for `cores` cores.
     pub fn new(cores: usize) -> Self {
         let unmatched = route(&UNMATCHED.into(), &UNMATCHED.into(), cores.max(1));
-        Self {
-            cores: cores.max(1),
-            unmatched,
-            routes: Mutex::default(),
-        }
+        Self { cores: cores.max(1), unmatched, routes: Mutex::default() }
     }
 
     /// Cores that are told apart.
@@ -213,9 +197,7 @@ impl Series {
         if routes.len() >= MAX_ROUTES && !routes.contains_key(&key) {
             return self.unmatched(core);
         }
-        let shards = routes
-            .entry(key)
-            .or_insert_with(|| route(plugin, pattern, self.cores));
+        let shards = routes.entry(key).or_insert_with(|| route(plugin, pattern, self.cores));
         Arc::clone(&shards[core % self.cores])
     }
 
@@ -233,16 +215,11 @@ impl Series {
 }
 
 fn route(plugin: &Arc<str>, pattern: &Arc<str>, cores: usize) -> Route {
-    (0..cores)
-        .map(|_| Arc::new(Shard::new(plugin, pattern)))
-        .collect()
+    (0..cores).map(|_| Arc::new(Shard::new(plugin, pattern))).collect()
 }
 
 fn sum(route: &Route, number: impl Fn(&Shard) -> &AtomicU64) -> u64 {
-    route
-        .iter()
-        .map(|shard| number(shard).load(Ordering::Relaxed))
-        .sum()
+    route.iter().map(|shard| number(shard).load(Ordering::Relaxed)).sum()
 }
 
 impl Collector for Series {
@@ -340,10 +317,7 @@ fn encode_durations(all: &[Route], mut metric: MetricEncoder<'_>) -> fmt::Result
             .enumerate()
             .map(|(at, bound)| (*bound, sum(route, |shard| &shard.durations[at])))
             .collect();
-        buckets.push((
-            f64::MAX,
-            sum(route, |shard| &shard.durations[BUCKETS.len()]),
-        ));
+        buckets.push((f64::MAX, sum(route, |shard| &shard.durations[BUCKETS.len()])));
         let count = buckets.iter().map(|(_, count)| count).sum();
         if count == 0 {
             continue;
@@ -392,13 +366,9 @@ fn encode_in_flight(all: &[Route], mut metric: MetricEncoder<'_>) -> fmt::Result
     // Sorted by plugin, so one pass sums them up.
     for routes in all.chunk_by(|a, b| a[0].plugin == b[0].plugin) {
         let shards = routes.iter().flat_map(|route| route.iter());
-        let in_flight: i64 = shards
-            .map(|shard| shard.in_flight.load(Ordering::Relaxed))
-            .sum();
+        let in_flight: i64 = shards.map(|shard| shard.in_flight.load(Ordering::Relaxed)).sum();
         let labels = [("plugin", &*routes[0][0].plugin)];
-        metric
-            .encode_family(&labels)?
-            .encode_gauge(&in_flight.max(0))?;
+        metric.encode_family(&labels)?.encode_gauge(&in_flight.max(0))?;
     }
     Ok(())
 }

@@ -37,6 +37,11 @@ impl CodeCache {
         }
     }
 
+    /// A cache that keeps nothing.
+    pub fn none() -> Self {
+        Self { dir: None }
+    }
+
     /// Whether code for these bytes is there.
     pub fn contains(&self, engine: &Engine, kind: EngineKind, version: &str) -> bool {
         self.path(engine, kind, version).is_some_and(|path| path.exists())

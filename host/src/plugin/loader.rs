@@ -51,6 +51,18 @@ pub struct Files {
     pub fingerprint: blake3::Hash,
 }
 
+impl Files {
+    /// The component.
+    pub fn component(&self) -> &[u8] {
+        &self.component
+    }
+
+    /// The manifest, if there is one.
+    pub fn manifest(&self) -> Option<&str> {
+        self.manifest.as_deref()
+    }
+}
+
 /// Makes plugins.
 #[derive(Debug)]
 pub struct Loader {
@@ -104,7 +116,9 @@ impl Loader {
         };
         let tier = program.tier();
         tracing::debug!(
-            plugin = files.source.name, tier = tier.label(), took_ms = begun.elapsed().as_millis(),
+            plugin = files.source.name,
+            tier = tier.label(),
+            took_ms = begun.elapsed().as_millis(),
             "compiled"
         );
         let environment = self.environment(files, &manifest)?;
@@ -135,9 +149,9 @@ impl Loader {
         match tokio::time::timeout(START_TIMEOUT, started).await {
             Ok(Ok(_instance)) => Ok(()),
             Ok(Err(error)) => Err(LoadError::Start { cause: format!("{error:?}") }),
-            Err(_elapsed) => {
-                Err(LoadError::Start { cause: format!("it is not started after {START_TIMEOUT:?}") })
-            }
+            Err(_elapsed) => Err(LoadError::Start {
+                cause: format!("it is not started after {START_TIMEOUT:?}"),
+            }),
         }
     }
 
@@ -262,7 +276,8 @@ pub fn find(dir: &Path, name: &str) -> Result<Option<Source>, LoadError> {
     if file.is_file() {
         check_name(name)?;
         if folder_manifest.is_file() {
-            let cause = format!("both {name}.wasm and the folder {name} claim the name; remove one");
+            let cause =
+                format!("both {name}.wasm and the folder {name} claim the name; remove one");
             return Err(LoadError::Layout(cause));
         }
         let manifest = dir.join(format!("{name}.toml"));
@@ -298,7 +313,11 @@ pub fn find(dir: &Path, name: &str) -> Result<Option<Source>, LoadError> {
         Err(several) => {
             let names: Vec<_> =
                 several.iter().filter_map(|path| path.file_name()?.to_str()).collect();
-            let cause = format!("the folder has {} components ({}); keep one", several.len(), names.join(", "));
+            let cause = format!(
+                "the folder has {} components ({}); keep one",
+                several.len(),
+                names.join(", ")
+            );
             Err(LoadError::Layout(cause))
         }
     }
@@ -306,7 +325,8 @@ pub fn find(dir: &Path, name: &str) -> Result<Option<Source>, LoadError> {
 
 /// A name is a path segment, a file name and a label.
 fn check_name(name: &str) -> Result<(), LoadError> {
-    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+    let fits =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
     let first = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     if first && name.len() <= 64 && name.bytes().all(fits) {
         return Ok(());

@@ -46,12 +46,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            file_size: 4 << 20,
-            files: 4,
-            rate: 1 << 20,
-            burst: 4 << 20,
-        }
+        Self { file_size: 4 << 20, files: 4, rate: 1 << 20, burst: 4 << 20 }
     }
 }
 
@@ -171,18 +166,14 @@ impl PluginLogs {
 impl PluginLog {
     /// Takes what a guest wrote, whole lines or parts of them. Never blocks on the disk.
     pub fn write(&self, stream: Stream, request_id: Option<&str>, bytes: &[u8]) {
-        self.lines
-            .lock()
-            .write(self, stream, request_id, bytes, Instant::now());
+        self.lines.lock().write(self, stream, request_id, bytes, Instant::now());
     }
 
     /// Writes what the request began without ending its line. To be called when it is over.
     pub fn end_request(&self, request_id: &str) {
         let mut lines = self.lines.lock();
-        while let Some(at) = lines
-            .open
-            .iter()
-            .position(|line| line.request_id.as_deref() == Some(request_id))
+        while let Some(at) =
+            lines.open.iter().position(|line| line.request_id.as_deref() == Some(request_id))
         {
             lines.end_open(self, at, Instant::now());
         }
@@ -196,11 +187,7 @@ impl PluginLog {
 
 impl Shared {
     fn logs(&self) -> Vec<Arc<PluginLog>> {
-        self.open
-            .lock()
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect()
+        self.open.lock().values().filter_map(Weak::upgrade).collect()
     }
 
     fn end_open_lines(&self) {
@@ -227,9 +214,7 @@ impl Shared {
             // The standard channel has no send with a deadline.
             thread::sleep(Duration::from_millis(1));
         }
-        answered
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            .is_ok()
+        answered.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
     }
 }
 
@@ -254,11 +239,7 @@ struct OpenLine {
 
 impl Lines {
     fn new(settings: &Settings) -> Self {
-        Self {
-            bucket: Bucket::new(settings),
-            open: VecDeque::new(),
-            untold: 0,
-        }
+        Self { bucket: Bucket::new(settings), open: VecDeque::new(), untold: 0 }
     }
 
     fn write(
@@ -309,12 +290,7 @@ impl Lines {
             self.end_open(log, 0, now);
         }
         let request_id = request_id.map(Box::from);
-        self.open.push_back(OpenLine {
-            stream,
-            request_id,
-            text: Vec::new(),
-            cut: 0,
-        });
+        self.open.push_back(OpenLine { stream, request_id, text: Vec::new(), cut: 0 });
         self.open.len() - 1
     }
 
@@ -331,8 +307,7 @@ impl Lines {
         self.tell_dropped(log);
         if line.cut > 0 {
             log.shared.dropped.fetch_add(line.cut, Ordering::Relaxed);
-            line.text
-                .extend_from_slice(format!(" [{} bytes cut]", line.cut).as_bytes());
+            line.text.extend_from_slice(format!(" [{} bytes cut]", line.cut).as_bytes());
         }
         let queued = self.queue(log, Some(line.stream), line.request_id, line.text);
         if !queued {
@@ -346,10 +321,7 @@ impl Lines {
         if self.untold == 0 {
             return;
         }
-        let text = format!(
-            "[{} bytes dropped: written faster than the log takes]",
-            self.untold
-        );
+        let text = format!("[{} bytes dropped: written faster than the log takes]", self.untold);
         if self.queue(log, None, None, text.into_bytes()) {
             self.untold = 0;
         }
@@ -363,13 +335,7 @@ impl Lines {
         text: Vec<u8>,
     ) -> bool {
         let plugin = Arc::clone(&log.name);
-        let line = Line {
-            plugin,
-            at: SystemTime::now(),
-            stream,
-            request_id,
-            text,
-        };
+        let line = Line { plugin, at: SystemTime::now(), stream, request_id, text };
         log.shared.queue.try_send(Message::Line(line)).is_ok()
     }
 
@@ -390,12 +356,7 @@ struct Bucket {
 
 impl Bucket {
     fn new(settings: &Settings) -> Self {
-        Self {
-            rate: settings.rate,
-            burst: settings.burst,
-            left: settings.burst,
-            filled: None,
-        }
+        Self { rate: settings.rate, burst: settings.burst, left: settings.burst, filled: None }
     }
 
     fn take(&mut self, now: Instant, bytes: u64) -> bool {
@@ -404,9 +365,7 @@ impl Bucket {
         // Time that brings no whole byte is left for later.
         if more > 0 || self.filled.is_none() {
             self.filled = Some(now);
-            self.left = u128::from(self.left)
-                .saturating_add(more)
-                .min(self.burst.into()) as u64;
+            self.left = u128::from(self.left).saturating_add(more).min(self.burst.into()) as u64;
         }
         let Some(left) = self.left.checked_sub(bytes) else {
             return false;

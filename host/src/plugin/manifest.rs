@@ -185,7 +185,8 @@ impl Manifest {
             manifest.routes = routes
                 .iter()
                 .map(|text| {
-                    Pattern::parse(text).map_err(|error| wrong("routes", format!("\"{text}\": {error}")))
+                    Pattern::parse(text)
+                        .map_err(|error| wrong("routes", format!("\"{text}\": {error}")))
                 })
                 .collect::<Result<_, _>>()?;
             for (index, route) in manifest.routes.iter().enumerate() {
@@ -256,10 +257,8 @@ fn grant(folder: &str, mode: &str, places: &Places) -> Result<FileGrant, String>
         other => return Err(format!("`{folder}`: \"{other}\" is neither \"r\" nor \"rw\"")),
     };
     let path = Path::new(folder);
-    let plain = matches!(
-        path.components().collect::<Vec<_>>().as_slice(),
-        [Component::Normal(_)]
-    ) && !folder.contains('/');
+    let plain = matches!(path.components().collect::<Vec<_>>().as_slice(), [Component::Normal(_)])
+        && !folder.contains('/');
     if plain {
         // A plain name is a folder of the plugin's own data, made when it is first granted.
         let host = places.data.join(folder);

@@ -272,6 +272,8 @@ fn set_token(headers: &mut HeaderMap, token: &Token) {
     }
 }
 
+/// What the engine complains about.
+pub type EngineError = wasmtime::Error;
 /// A body as guests exchange it with the host.
 pub type GuestBody = WasiBody;
 

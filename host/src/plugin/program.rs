@@ -72,10 +72,9 @@ impl Builder {
         let component = match cached {
             Some(component) => component,
             None => {
-                let component = Component::from_binary(engine, bytes)
-                    .map_err(|error| LoadError::Compile {
-                        cause: explain_invalid(&format!("{error:#}")),
-                    })?;
+                let component = Component::from_binary(engine, bytes).map_err(|error| {
+                    LoadError::Compile { cause: explain_invalid(&format!("{error:#}")) }
+                })?;
                 if tier == Tier::Optimised {
                     self.cache.store(engine, kind, version, &component);
                 }
@@ -92,9 +91,9 @@ impl Builder {
         mode: Mode,
         tier: Tier,
     ) -> Result<Program, LoadError> {
-        let pre = self.linkers[kind as usize]
-            .instantiate_pre(component)
-            .map_err(|error| LoadError::Imports { missing: missing_import(&format!("{error:#}")) })?;
+        let pre = self.linkers[kind as usize].instantiate_pre(component).map_err(|error| {
+            LoadError::Imports { missing: missing_import(&format!("{error:#}")) }
+        })?;
         let world = |error: wasmtime::Error| LoadError::World { cause: format!("{error:#}") };
         let pre = match p3::bindings::ServicePre::new(pre.clone()) {
             Ok(pre) => ProxyPre::P3(pre),

@@ -193,7 +193,9 @@ impl Registry {
         let files = match read {
             Ok(Ok(files)) => Arc::new(files),
             // It was removed while it was read: the removal is told separately.
-            Ok(Err(LoadError::Read { source, .. })) if source.kind() == std::io::ErrorKind::NotFound => {
+            Ok(Err(LoadError::Read { source, .. }))
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
                 return;
             }
             Ok(Err(error)) => return self.fail(name, generation, &error, begun),
@@ -245,7 +247,9 @@ impl Registry {
             Ok(loaded) => loaded?,
             Err(cancelled) if cancelled.is_cancelled() => return Ok(None),
             Err(panic) => {
-                return Err(LoadError::Compile { cause: format!("the compiler panicked: {panic}") });
+                return Err(LoadError::Compile {
+                    cause: format!("the compiler panicked: {panic}"),
+                });
             }
         };
         self.loader.smoke(&loaded.plugin).await?;
@@ -280,8 +284,11 @@ impl Registry {
         if published.contains(&plugin.name) {
             self.metrics.reloaded(name, Reload::Published, took);
             tracing::info!(
-                plugin = name, version = &plugin.version[..12], tier = tier.label(),
-                took_ms = took.as_secs_f64() * 1e3, "published"
+                plugin = name,
+                version = &plugin.version[..12],
+                tier = tier.label(),
+                took_ms = took.as_secs_f64() * 1e3,
+                "published"
             );
         } else {
             self.metrics.reloaded(name, Reload::Failed, took);

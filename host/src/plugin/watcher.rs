@@ -39,7 +39,9 @@ enum Haste {
 ///
 /// # Errors
 /// When the folder cannot be watched; the metadata is then still compared.
-pub fn start(registry: &Arc<Registry>) -> (Option<RecommendedWatcher>, impl Future<Output = ()> + use<>) {
+pub fn start(
+    registry: &Arc<Registry>,
+) -> (Option<RecommendedWatcher>, impl Future<Output = ()> + use<>) {
     let (events, received) = mpsc::channel(QUEUE);
     let overflowed = Arc::new(AtomicBool::new(false));
     let watcher = watch(registry.dir(), events, Arc::clone(&overflowed));
@@ -177,13 +179,16 @@ fn refresh(registry: &Arc<Registry>, name: String) {
 type Signature = Vec<(u64, Option<SystemTime>, u64)>;
 
 fn signatures(registry: &Registry) -> HashMap<String, Signature> {
-    registry.names().into_iter().map(|name| (name.clone(), signature(registry.dir(), &name))).collect()
+    registry
+        .names()
+        .into_iter()
+        .map(|name| (name.clone(), signature(registry.dir(), &name)))
+        .collect()
 }
 
 fn signature(dir: &Path, name: &str) -> Signature {
     use std::os::unix::fs::MetadataExt;
-    let mut paths =
-        vec![dir.join(format!("{name}.wasm")), dir.join(format!("{name}.toml"))];
+    let mut paths = vec![dir.join(format!("{name}.wasm")), dir.join(format!("{name}.toml"))];
     if let Ok(entries) = fs::read_dir(dir.join(name)) {
         let mut inner: Vec<_> = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
@@ -195,7 +200,8 @@ fn signature(dir: &Path, name: &str) -> Signature {
     paths
         .iter()
         .map(|path| {
-            fs::metadata(path).map_or((0, None, 0), |file| (file.len(), file.modified().ok(), file.ino()))
+            fs::metadata(path)
+                .map_or((0, None, 0), |file| (file.len(), file.modified().ok(), file.ino()))
         })
         .collect()
 }

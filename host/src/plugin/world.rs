@@ -51,9 +51,8 @@ impl World {
         let Some((wasi, handler)) = found else {
             return Err(LoadError::World { cause: no_handler(&exports) });
         };
-        let is_middleware = imports
-            .iter()
-            .any(|name| matches(name, P3_HANDLER, 3) || matches(name, P2_HANDLER, 2));
+        let is_middleware =
+            imports.iter().any(|name| matches(name, P3_HANDLER, 3) || matches(name, P2_HANDLER, 2));
         Ok(Self { wasi, handler, is_middleware, imports, exports })
     }
 
@@ -91,7 +90,9 @@ fn matches(name: &str, interface: &str, minor: u64) -> bool {
 
 fn no_handler(exports: &[String]) -> String {
     let accepted = format!("{P3_HANDLER}@0.3.x or {P2_HANDLER}@0.2.x");
-    if let Some(candidate) = exports.iter().find(|name| name.contains("http/") && name.contains("-rc")) {
+    if let Some(candidate) =
+        exports.iter().find(|name| name.contains("http/") && name.contains("-rc"))
+    {
         return format!(
             "it exports {candidate}, a release candidate that no host matches any more; build it \
              again with final WASI ({accepted})"

@@ -13,7 +13,11 @@ pub struct Timeouts {
 #[derive(Debug, thiserror::Error)]
 #[error("x")]
 pub struct UpstreamError;
-impl OutboundGrants { pub fn parse(_o: &[String]) -> Result<Self, UpstreamError> { Ok(Self {}) } }
+impl OutboundGrants {
+    pub fn parse(_o: &[String]) -> Result<Self, UpstreamError> {
+        Ok(Self {})
+    }
+}
 pub type UpstreamRequestBody = http_body_util::combinators::UnsyncBoxBody<
     bytes::Bytes,
     Box<dyn std::error::Error + Send + Sync>,

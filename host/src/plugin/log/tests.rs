@@ -21,9 +21,7 @@ impl Bench {
     fn lines(&self, file: &str) -> Vec<String> {
         assert!(self.logs.flush(LIMIT));
         let text = fs::read_to_string(self.folder.join(file)).unwrap();
-        text.lines()
-            .map(|line| line.split_once(' ').unwrap().1.to_owned())
-            .collect()
+        text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
     }
 }
 
@@ -46,18 +44,10 @@ fn a_line_has_time_stream_and_request() {
 
     assert_eq!(
         bench.lines("shop.log"),
-        [
-            "stdout r1 hello",
-            "stderr r2 other",
-            "stdout r1 world",
-            "stdout - at start"
-        ]
+        ["stdout r1 hello", "stderr r2 other", "stdout r1 world", "stdout - at start"]
     );
     let text = fs::read_to_string(bench.folder.join("shop.log")).unwrap();
-    assert!(
-        humantime::parse_rfc3339(text.split_once(' ').unwrap().0).is_ok(),
-        "{text}"
-    );
+    assert!(humantime::parse_rfc3339(text.split_once(' ').unwrap().0).is_ok(), "{text}");
 }
 
 #[test]
@@ -70,25 +60,16 @@ fn a_request_that_ends_ends_its_lines() {
     log.end_request("r1");
     log.write(Stream::Stdout, Some("r2"), b" on\n");
 
-    assert_eq!(
-        bench.lines("shop.log"),
-        ["stdout r1 no newline", "stdout r2 still writing on"]
-    );
+    assert_eq!(bench.lines("shop.log"), ["stdout r1 no newline", "stdout r2 still writing on"]);
 }
 
 #[test]
 fn control_characters_cannot_forge_lines_or_steer_a_terminal() {
     let bench = Bench::new("control", Settings::default());
 
-    bench
-        .logs
-        .open("evil")
-        .write(Stream::Stdout, None, b"a\rb\x1b[2J\xff\tc\r\n");
+    bench.logs.open("evil").write(Stream::Stdout, None, b"a\rb\x1b[2J\xff\tc\r\n");
 
-    assert_eq!(
-        bench.lines("evil.log"),
-        ["stdout - a\\rb\\u{1b}[2J\u{fffd}\tc"]
-    );
+    assert_eq!(bench.lines("evil.log"), ["stdout - a\\rb\\u{1b}[2J\u{fffd}\tc"]);
 }
 
 #[test]
@@ -102,10 +83,7 @@ fn a_long_line_is_cut() {
     log.write(Stream::Stdout, None, b"\nnext\n");
 
     let lines = bench.lines("shop.log");
-    assert_eq!(
-        lines[0],
-        format!("stdout - {} [4096 bytes cut]", "x".repeat(MAX_LINE))
-    );
+    assert_eq!(lines[0], format!("stdout - {} [4096 bytes cut]", "x".repeat(MAX_LINE)));
     assert_eq!(lines[1], "stdout - next");
     assert_eq!(bench.logs.dropped_bytes(), 4096);
 }
@@ -125,11 +103,7 @@ fn lines_that_never_end_are_bounded_in_number() {
 
 #[test]
 fn files_are_rotated_and_the_oldest_goes() {
-    let settings = Settings {
-        file_size: 1000,
-        files: 3,
-        ..Settings::default()
-    };
+    let settings = Settings { file_size: 1000, files: 3, ..Settings::default() };
     let bench = Bench::new("rotate", settings);
     let log = bench.logs.open("shop");
 
@@ -138,10 +112,7 @@ fn files_are_rotated_and_the_oldest_goes() {
         assert!(bench.logs.flush(LIMIT));
     }
 
-    assert_eq!(
-        bench.lines("shop.log").last().map(String::as_str),
-        Some("stdout - line 199")
-    );
+    assert_eq!(bench.lines("shop.log").last().map(String::as_str), Some("stdout - line 199"));
     let mut names: Vec<_> = fs::read_dir(&bench.folder)
         .unwrap()
         .map(|entry| entry.unwrap())
@@ -154,11 +125,7 @@ fn files_are_rotated_and_the_oldest_goes() {
 
 #[test]
 fn a_flood_is_dropped_counted_and_told() {
-    let settings = Settings {
-        rate: 1000,
-        burst: 2000,
-        ..Settings::default()
-    };
+    let settings = Settings { rate: 1000, burst: 2000, ..Settings::default() };
     let bench = Bench::new("flood", settings);
     let flood = bench.logs.open("flood");
     let calm = bench.logs.open("calm");
@@ -167,10 +134,7 @@ fn a_flood_is_dropped_counted_and_told() {
     calm.write(Stream::Stdout, None, b"heard\n");
 
     let lines = bench.lines("flood.log");
-    let told = lines
-        .iter()
-        .position(|line| line.starts_with("wharf - ["))
-        .unwrap();
+    let told = lines.iter().position(|line| line.starts_with("wharf - [")).unwrap();
     assert!(told < 60, "{told} lines got through");
     assert!(lines[told].ends_with(" bytes dropped: written faster than the log takes]"));
     assert!(bench.logs.dropped_bytes() > 590_000);
@@ -179,11 +143,7 @@ fn a_flood_is_dropped_counted_and_told() {
 
 #[test]
 fn a_bucket_refills_at_its_rate_and_no_further_than_its_burst() {
-    let settings = Settings {
-        rate: 1000,
-        burst: 2000,
-        ..Settings::default()
-    };
+    let settings = Settings { rate: 1000, burst: 2000, ..Settings::default() };
     let mut bucket = Bucket::new(&settings);
     let start = Instant::now();
 
@@ -220,10 +180,7 @@ fn a_folder_that_cannot_be_made_costs_lines_and_nothing_else() {
     fs::write(&file, "a file").unwrap();
     bench.folder = file.with_extension("gone");
 
-    bench
-        .logs
-        .open("shop")
-        .write(Stream::Stdout, None, b"lost\n");
+    bench.logs.open("shop").write(Stream::Stdout, None, b"lost\n");
 
     assert!(bench.logs.flush(LIMIT));
     assert!(bench.logs.dropped_bytes() >= 5);

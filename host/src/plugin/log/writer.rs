@@ -48,13 +48,7 @@ enum State {
 
 impl Writer {
     pub(super) fn new(folder: PathBuf, settings: Settings, shared: Weak<Shared>) -> Self {
-        Self {
-            folder,
-            settings,
-            shared,
-            files: HashMap::new(),
-            told: Instant::now(),
-        }
+        Self { folder, settings, shared, files: HashMap::new(), told: Instant::now() }
     }
 
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
@@ -103,14 +97,8 @@ impl Writer {
                 self.files.clear();
             }
             let path = self.folder.join(format!("{}.log", line.plugin));
-            let state = State::Closed {
-                until: Instant::now(),
-            };
-            let file = LogFile {
-                path,
-                state,
-                failing: false,
-            };
+            let state = State::Closed { until: Instant::now() };
+            let file = LogFile { path, state, failing: false };
             self.files.insert(Arc::clone(&line.plugin), file);
         }
         let time = humantime::format_rfc3339_millis(line.at);
@@ -130,9 +118,7 @@ impl Writer {
 
     fn lost(&self, bytes: usize) {
         if let (1.., Some(shared)) = (bytes, self.shared.upgrade()) {
-            shared
-                .dropped
-                .fetch_add(bytes as u64, std::sync::atomic::Ordering::Relaxed);
+            shared.dropped.fetch_add(bytes as u64, std::sync::atomic::Ordering::Relaxed);
         }
     }
 
@@ -186,15 +172,9 @@ impl LogFile {
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.path)?;
+        let file = OpenOptions::new().create(true).append(true).open(&self.path)?;
         let size = file.metadata()?.len();
-        self.state = State::Open {
-            file: BufWriter::with_capacity(32 * 1024, file),
-            size,
-        };
+        self.state = State::Open { file: BufWriter::with_capacity(32 * 1024, file), size };
         Ok(())
     }
 
@@ -226,9 +206,7 @@ impl LogFile {
             warn!(%path, %error, retry_s = RETRY.as_secs(), "plugin log cannot be written");
         }
         self.failing = true;
-        let closed = State::Closed {
-            until: Instant::now() + RETRY,
-        };
+        let closed = State::Closed { until: Instant::now() + RETRY };
         if let State::Open { file, .. } = std::mem::replace(&mut self.state, closed) {
             // Dropping it would try, and fail, to write the rest once more.
             let (_file, _lost) = file.into_parts();
@@ -261,10 +239,7 @@ struct Escaped<'a>(&'a [u8]);
 
 impl std::fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for c in String::from_utf8_lossy(self.0)
-            .trim_end_matches('\r')
-            .chars()
-        {
+        for c in String::from_utf8_lossy(self.0).trim_end_matches('\r').chars() {
             if c.is_control() && c != '\t' {
                 write!(f, "{}", c.escape_default())?;
             } else {
