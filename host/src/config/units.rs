@@ -277,7 +277,7 @@ pub fn show_size(bytes: u64) -> String {
     ];
     units
         .into_iter()
-        .find(|(size, _)| bytes > 0 && bytes % size == 0)
+        .find(|(size, _)| bytes > 0 && bytes.is_multiple_of(*size))
         .map_or_else(
             || format!("{bytes}B"),
             |(size, unit)| format!("{}{unit}", bytes / size),
