@@ -27,7 +27,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve every component in a folder, watching it
-    Serve(ServeArguments),
+    Serve(Box<ServeArguments>),
     /// Tell what a component is, and why it would be refused
     Check {
         /// A component, or the folder of a plugin
@@ -51,7 +51,7 @@ struct ServeArguments {
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     match Arguments::parse().command {
-        Command::Serve(arguments) => serve::run(arguments),
+        Command::Serve(arguments) => serve::run(*arguments),
         Command::Check { file } => check::run(&file),
     }
 }

@@ -116,6 +116,7 @@ impl Observer {
             uri: named.then(|| request.uri.clone()),
             protocol: conn.protocol,
             peer: conn.peer,
+            is_tls: conn.tls.is_some(),
             core: Arc::clone(core),
             shard: None,
             trace,
@@ -171,6 +172,7 @@ pub struct RequestGuard {
     uri: Option<Uri>,
     protocol: Protocol,
     peer: std::net::SocketAddr,
+    is_tls: bool,
     core: Arc<Core>,
     /// `None` until the request is routed.
     shard: Option<Arc<Shard>>,
@@ -291,17 +293,18 @@ impl RequestGuard {
         }
         if let (Some(tracer), Some(trace)) = (&shared.tracer, self.trace.take()) {
             tracer.end(
-                trace,
+                &trace,
                 &ServerSpan {
                     method: &self.method,
                     uri,
                     status,
                     duration,
                     protocol: self.protocol,
+                    is_tls: self.is_tls,
                     peer: self.peer,
                     plugin: &shard.plugin,
                     route: &shard.route,
-                    failure: self.reason,
+                    reason: self.reason,
                     request_id: self.id.as_str(),
                 },
             );

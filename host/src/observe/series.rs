@@ -167,6 +167,9 @@ fn method_class(method: &Method) -> usize {
     }
 }
 
+/// Plugin and pattern.
+type RouteName = (Arc<str>, Arc<str>);
+
 /// The shards of one route, by core.
 type Route = Arc<[Arc<Shard>]>;
 
@@ -175,7 +178,7 @@ type Route = Arc<[Arc<Shard>]>;
 pub struct Series {
     cores: usize,
     unmatched: Route,
-    routes: Mutex<HashMap<(Arc<str>, Arc<str>), Route>>,
+    routes: Mutex<HashMap<RouteName, Route>>,
 }
 
 impl Series {
