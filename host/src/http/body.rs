@@ -157,9 +157,7 @@ impl RequestBody {
                 Ok(Some(Frame::data(data)))
             }
             Err(frame) => {
-                let Ok(trailers) = frame.into_trailers() else {
-                    return Ok(None);
-                };
+                let Ok(trailers) = frame.into_trailers() else { return Ok(None) };
                 if self.expected.is_some_and(|left| left > 0) {
                     return Err(BodyError::Length);
                 }
@@ -220,7 +218,9 @@ impl Body for RequestBody {
                     return Poll::Ready(None);
                 }
                 Poll::Ready(Some(Err(error))) => Err(error),
-                Poll::Ready(Some(Ok(frame))) => this.progressed().and_then(|()| this.accept(frame)),
+                Poll::Ready(Some(Ok(frame))) => {
+                    this.progressed().and_then(|()| this.accept(frame))
+                }
             };
             match outcome {
                 Ok(None) => {}
@@ -419,3 +419,4 @@ impl fmt::Debug for ResponseBody {
         f.debug_struct("ResponseBody").field("size", &self.size_hint()).finish_non_exhaustive()
     }
 }
+
