@@ -12,7 +12,6 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use super::frame::{HEADERS, put_frame_head};
 use super::qpack::{self, DecodeError, Decoder, SectionLimits, Text};
 use crate::http::limits::Limits;
-use crate::http::rejection::Rejection;
 
 /// Why a section is not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -144,37 +143,6 @@ fn target(pseudo: Pseudo, fields: &HeaderMap) -> Result<(Method, Uri), MessageEr
     }
     let uri = Uri::from_parts(parts).map_err(|_| MessageError::Malformed("invalid target"))?;
     Ok((method, uri))
-}
-
-/// What all three versions share, and the `content-length` that holds.
-///
-/// # Errors
-/// The [`Rejection`] to answer with.
-pub(super) fn validate(
-    request: &mut Request<()>,
-    limits: &Limits,
-) -> Result<Option<u64>, Rejection> {
-    if request
-        .uri()
-        .path_and_query()
-        .is_some_and(|path| path.as_str().len() > limits.url_bytes)
-    {
-        return Err(Rejection::UriTooLong {
-            limit: limits.url_bytes,
-        });
-    }
-    let mut lengths = request.headers().get_all(CONTENT_LENGTH).iter();
-    let Some(length) = lengths.next() else {
-        return Ok(None);
-    };
-    let digits = length.as_bytes();
-    if lengths.next().is_some() || digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(Rejection::bad("invalid content-length"));
-    }
-    match length.to_str().map(str::parse) {
-        Ok(Ok(length)) => Ok(Some(length)),
-        _ => Err(Rejection::bad("invalid content-length")),
-    }
 }
 
 /// Trailers, from the payload of the second HEADERS frame.

@@ -19,6 +19,9 @@ mod message;
 mod qpack;
 mod stream;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 pub use self::conn::serve;
 
 /// The ALPN name (RFC 9114 §3.1).

@@ -13,7 +13,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::EXPECT;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use quinn::{RecvStream, SendStream, WriteError};
@@ -26,8 +25,10 @@ use super::inbound::Inbound;
 use super::message::{self, MessageError};
 use crate::http::Handle;
 use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::conn::Protocol;
 use crate::http::limits::Limits;
 use crate::http::rejection::Rejection;
+use crate::http::validate::{self, Validated};
 
 /// While draining, how long the client's acknowledgement of a whole response is awaited: closing the
 /// connection before it could lose the response's last packets.
@@ -153,8 +154,8 @@ async fn exchange<H: Handle>(
     let limits = &shared.serving.limits;
     let mut frames = FrameReader::new(recv, limits.header_bytes);
     let Received {
-        request,
-        content_length,
+        mut request,
+        validated,
         mut ahead,
         over,
     } = match receive(&mut frames, limits).await {
@@ -186,15 +187,26 @@ async fn exchange<H: Handle>(
         };
         (None, body)
     } else {
-        let inbound = Inbound::new(frames, ahead, content_length, Arc::clone(limits));
-        let body = RequestBody::stream(Box::pin(inbound.body()), content_length).paced(limits);
+        let inbound = Inbound::new(frames, ahead, validated.content_length, Arc::clone(limits));
+        let body =
+            RequestBody::stream(Box::pin(inbound.body()), validated.content_length).paced(limits);
         (Some(inbound), body)
     };
+    validate::set_scheme(&mut request, shared.conn.scheme());
+    // What is here already needs no 100 (RFC 9110 §10.1.1).
+    let wants_continue = validated.expects_continue && inbound.is_some();
     let mut watch = Watch {
         inbound: inbound.clone(),
         stopped: pin!(out.send.stopped()),
     };
-    let outcome = answer(shared, out, &mut watch, request.map(|()| body)).await;
+    let outcome = answer(
+        shared,
+        out,
+        &mut watch,
+        request.map(|()| body),
+        wants_continue,
+    )
+    .await;
     if let Some(inbound) = inbound {
         inbound.stop(match outcome {
             Err(Fault::Stream(code, _)) => code,
@@ -207,7 +219,7 @@ async fn exchange<H: Handle>(
 /// A request as far as it is here when the handler is called.
 struct Received {
     request: Request<()>,
-    content_length: Option<u64>,
+    validated: Validated,
     /// What came along.
     ahead: VecDeque<Event>,
     /// The client has said all.
@@ -241,10 +253,18 @@ async fn receive(
         Err(MessageError::TooLarge) => return Ok(Err(too_large)),
         Err(error) => return Err(error.into()),
     };
-    let content_length = match message::validate(&mut request, limits) {
-        Ok(content_length) => content_length,
+    let validated = match validate::request(&mut request, Protocol::H3, limits) {
+        Ok(validated) => validated,
+        // RFC 9114 §4.1.2: a malformed request, like those that never became one.
+        Err(Rejection::BadRequest(_)) => {
+            return Err(Fault::Stream(
+                Code::MESSAGE_ERROR,
+                "refused by the validator",
+            ));
+        }
         Err(rejection) => return Ok(Err(rejection)),
     };
+    let content_length = validated.content_length;
 
     let mut ahead = VecDeque::new();
     let mut over = false;
@@ -271,7 +291,7 @@ async fn receive(
     }
     Ok(Ok(Received {
         request,
-        content_length,
+        validated,
         ahead,
         over,
     }))
@@ -283,15 +303,11 @@ async fn answer<H: Handle, S: Future + Unpin>(
     out: &mut Outgoing,
     watch: &mut Watch<S>,
     request: Request<RequestBody>,
+    mut wants_continue: bool,
 ) -> Result<(), Fault> {
     let limits = &shared.serving.limits;
     let _active = shared.conn.begin_exchange();
     let method = request.method().clone();
-    let mut wants_continue = watch.inbound.is_some()
-        && request
-            .headers()
-            .get(EXPECT)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let mut handling = pin!(shared.serving.handler.handle(&shared.conn, request));
     let response = loop {
         // Cancel safety: the handler is pinned outside; the rest is polled anew.
