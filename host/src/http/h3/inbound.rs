@@ -98,6 +98,11 @@ impl Inbound {
         Poll::Ready(Fault::Gone)
     }
 
+    /// The fault that is known by now.
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        self.reading.lock().fault.map_or(Ok(()), Err)
+    }
+
     /// Ready once somebody has asked for the body.
     pub(super) fn poll_wanted(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.wakers.task.register(cx.waker());

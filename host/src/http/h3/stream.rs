@@ -124,6 +124,13 @@ impl<S: Future + Unpin> Watch<S> {
         Pin::new(&mut self.stopped).poll(cx).map(|_| Fault::Gone)
     }
 
+    /// Whether it is known by now that the exchange cannot go on.
+    fn check(&self) -> Result<(), Fault> {
+        self.inbound
+            .as_ref()
+            .map_or(Ok(()), |inbound| inbound.check())
+    }
+
     fn poll_body_wanted(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.inbound
             .as_ref()
@@ -319,7 +326,11 @@ async fn answer<H: Handle, S: Future + Unpin>(
             Poll::Pending => watch.poll_fault(cx).map(Err),
         });
         match next.await? {
-            Next::Final(response) => break response,
+            Next::Final(response) => {
+                // A handler that met a malformed body may have an answer all the same.
+                watch.check()?;
+                break response;
+            }
             // RFC 9110 §10.1.1: only now is it known that the body is wanted.
             Next::Continue => {
                 wants_continue = false;
@@ -422,6 +433,8 @@ async fn send<S: Future + Unpin>(
             None => {}
         }
         if is_last {
+            // A request that turned out to be malformed gets no whole response.
+            watch.check()?;
             if left.is_some_and(|left| left > 0) {
                 return Err(broken(SHORT));
             }

@@ -16,6 +16,9 @@ use crate::http::{Handle, Serving, h3};
 /// How long a test waits for what must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often a client sends PING: no test may depend on quinn's idle timeout.
+const KEEP_ALIVE: Duration = Duration::from_millis(50);
+
 /// Endpoints of all "cores" on one port, in one runtime.
 pub(crate) struct TestServer {
     pub(crate) addr: SocketAddr,
@@ -88,7 +91,11 @@ impl TestServer {
         tls.alpn_protocols = vec![alpn.to_vec()];
         let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
         let mut endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        endpoint.set_default_client_config(ClientConfig::new(Arc::new(tls)));
+        let mut config = ClientConfig::new(Arc::new(tls));
+        let mut transport = quinn::TransportConfig::default();
+        transport.keep_alive_interval(Some(KEEP_ALIVE));
+        config.transport_config(Arc::new(transport));
+        endpoint.set_default_client_config(config);
         endpoint
     }
 
