@@ -1,0 +1,1 @@
+wharf_sdk::serve!(wharf_sdk::Router::new);
