@@ -39,7 +39,10 @@ pub(crate) enum Source {
     /// To be written while it is sent.
     Written(Start),
     /// Being written, and read in this same instance.
-    Piped { writer: LocalFuture<Result<(), Error>>, pipe: Rc<Pipe> },
+    Piped {
+        writer: LocalFuture<Result<(), Error>>,
+        pipe: Rc<Pipe>,
+    },
     /// Held by the host.
     #[cfg(target_family = "wasm")]
     Incoming(crate::wasi::Incoming),
@@ -71,7 +74,10 @@ impl Body {
         Fut: Future<Output = Result<(), Error>> + 'static,
     {
         let start: Start = Box::new(move |writer| Box::pin(write(writer)));
-        Self { source: Source::Written(start), trailers: None }
+        Self {
+            source: Source::Written(start),
+            trailers: None,
+        }
     }
 
     /// The same body followed by `trailers`. Has no effect on a body from the host, which brings
@@ -222,13 +228,18 @@ impl Body {
 
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Body").field("len", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Body")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self { source: Source::Whole(bytes), trailers: None }
+        Self {
+            source: Source::Whole(bytes),
+            trailers: None,
+        }
     }
 }
 
@@ -292,7 +303,11 @@ impl BodyWriter {
             }
             #[cfg(target_family = "wasm")]
             Sink::Host(stream) => {
-                if stream.write_all(piece.into()).await.is_empty() { Ok(()) } else { Err(Closed) }
+                if stream.write_all(piece.into()).await.is_empty() {
+                    Ok(())
+                } else {
+                    Err(Closed)
+                }
             }
         }
     }
@@ -349,7 +364,11 @@ impl Pipe {
                 *room = piece.take();
             }
             // Ready only when the reader has taken it: the same back-pressure as on the wire.
-            if piece.is_none() && room.is_none() { Poll::Ready(()) } else { Poll::Pending }
+            if piece.is_none() && room.is_none() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
     }

@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::Response;
 use crate::client::SendError;
-use crate::{Body, Response};
 
 /// A failed request: a status, and what the client may know about it.
 ///
@@ -36,6 +36,20 @@ struct Problem {
     /// must get the same code, not a document that hides it.
     #[cfg(target_family = "wasm")]
     downstream: Option<wasip3::http::types::ErrorCode>,
+}
+
+/// The document in the order that a reader expects.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    #[serde(flatten)]
+    members: &'a Map<String, Value>,
 }
 
 impl Error {
@@ -101,8 +115,8 @@ impl Error {
         self
     }
 
-    /// Adds an extension member (RFC 9457 §3.2). The five standard members cannot be overridden;
-    /// a value that serde cannot represent is `null`.
+    /// Adds an extension member (RFC 9457 §3.2). The members that have a method of their own
+    /// cannot be set so; a value that serde cannot represent is `null`.
     #[must_use]
     pub fn member(mut self, name: impl Into<String>, value: impl Serialize) -> Self {
         let value = serde_json::to_value(value).unwrap_or(Value::Null);
@@ -136,30 +150,38 @@ impl Error {
 
     /// The problem document as a response, not to be cached.
     pub fn into_response(self) -> Response {
-        let mut members = self.0.members;
-        if let Some(kind) = self.0.kind {
-            members.insert("type".into(), kind.into());
-        } else {
-            members.remove("type");
+        let Problem {
+            status,
+            kind,
+            title,
+            detail,
+            mut members,
+            headers,
+            ..
+        } = *self.0;
+        for standard in ["type", "title", "status", "detail"] {
+            members.remove(standard);
         }
-        let status = self.0.status;
-        let title = self.0.title.or_else(|| status.canonical_reason().map(Into::into));
-        members.remove("title");
-        if let Some(title) = title {
-            members.insert("title".into(), title.into());
-        }
-        members.insert("status".into(), status.as_u16().into());
-        members.remove("detail");
-        if let Some(detail) = self.0.detail {
-            members.insert("detail".into(), detail.into());
-        }
+        let document = Document {
+            kind: kind.as_deref(),
+            title: title.as_deref().or(status.canonical_reason()),
+            status: status.as_u16(),
+            detail: detail.as_deref(),
+            members: &members,
+        };
+        // Serializing strings and JSON values cannot fail.
+        let document = serde_json::to_vec(&document).unwrap_or_default();
 
-        let mut response = Response::new(Body::from(Value::Object(members).to_string()));
-        *response.status_mut() = status;
-        *response.headers_mut() = self.0.headers;
+        let mut response = Response::new(document).with_status(status);
+        *response.headers_mut() = headers;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        headers
+            .entry(CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
         response
     }
 
@@ -271,11 +293,16 @@ mod tests {
 
     #[test]
     fn extension_members_cannot_replace_standard_ones() {
-        let error = Error::not_found().member("status", 200).member("detail", "forged");
+        let error = Error::not_found()
+            .member("status", 200)
+            .member("detail", "forged");
 
         let (_, document) = document(error);
 
-        assert_eq!(document, serde_json::json!({"title": "Not Found", "status": 404}));
+        assert_eq!(
+            document,
+            serde_json::json!({"title": "Not Found", "status": 404})
+        );
     }
 
     #[test]

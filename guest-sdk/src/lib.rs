@@ -83,7 +83,8 @@ macro_rules! serve {
             impl $crate::__rt::Guest for Plugin {
                 async fn handle(
                     request: $crate::__rt::Request,
-                ) -> ::core::result::Result<$crate::__rt::Response, $crate::__rt::ErrorCode> {
+                ) -> ::core::result::Result<$crate::__rt::Response, $crate::__rt::ErrorCode>
+                {
                     $crate::__rt::serve(ROUTER.with(::std::clone::Clone::clone), request).await
                 }
             }
@@ -122,7 +123,8 @@ macro_rules! middleware {
             impl $crate::__rt::Guest for Plugin {
                 async fn handle(
                     request: $crate::__rt::Request,
-                ) -> ::core::result::Result<$crate::__rt::Response, $crate::__rt::ErrorCode> {
+                ) -> ::core::result::Result<$crate::__rt::Response, $crate::__rt::ErrorCode>
+                {
                     $crate::__rt::wrap(&$handler, request).await
                 }
             }

@@ -16,12 +16,13 @@ use wasip3::http::types::{
     ErrorCode, Fields, HeaderError, Method, Request as WasiRequest, RequestOptions,
     Response as WasiResponse, Scheme,
 };
-use wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult};
 use wasip3::{wit_future, wit_stream};
+use wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult};
 
 use crate::body::{BodyWriter, Closed, LocalFuture, Sink, Source, Start};
 use crate::client::{SendError, SendErrorKind, Timeouts};
 use crate::error::write_to_stderr;
+use crate::exchange::EXCHANGE_HEADER;
 use crate::{Body, Error, Middleware, Next, Request, Response, Router};
 
 /// Bytes asked for in one read; the host gives what it has.
@@ -84,7 +85,9 @@ pub(crate) async fn run_next(request: Request) -> Result<Response, Error> {
     }
 }
 
-pub(crate) async fn send(request: Request, timeouts: Timeouts) -> Result<Response, SendError> {
+pub(crate) async fn send(mut request: Request, timeouts: Timeouts) -> Result<Response, SendError> {
+    // A received request may be sent on, but its token is between us and our host.
+    request.headers_mut().remove(EXCHANGE_HEADER);
     let options = options(&timeouts);
     let request = into_request(request, options).map_err(|message| SendError {
         kind: SendErrorKind::Protocol,
@@ -162,7 +165,9 @@ impl Incoming {
     fn into_ends(mut self) -> Option<(StreamReader<u8>, FutureReader<Trailers>)> {
         self.open();
         match self {
-            Self::Open { stream, trailers, .. } => Some((stream, trailers)),
+            Self::Open {
+                stream, trailers, ..
+            } => Some((stream, trailers)),
             _ => None,
         }
     }
@@ -177,7 +182,11 @@ impl Incoming {
                 Message::Request(request) => WasiRequest::consume_body(request, result),
                 Message::Response(response) => WasiResponse::consume_body(response, result),
             };
-            *self = Self::Open { stream, trailers, _received };
+            *self = Self::Open {
+                stream,
+                trailers,
+                _received,
+            };
         }
     }
 }
@@ -210,7 +219,9 @@ fn from_request(request: WasiRequest) -> Result<Request, Error> {
 }
 
 fn from_target(request: &WasiRequest) -> Option<Uri> {
-    let path = request.get_path_with_query().filter(|path| !path.is_empty());
+    let path = request
+        .get_path_with_query()
+        .filter(|path| !path.is_empty());
     let path = path.unwrap_or_else(|| "/".into());
     let Some(authority) = request.get_authority() else {
         return path.parse().ok();
@@ -298,8 +309,7 @@ fn into_request(request: Request, options: Option<RequestOptions>) -> Result<Was
     set_length(&mut head.headers, &body);
     let fields = into_fields(&head.headers)?;
     let sending = Sending::new(body);
-    let (request, _sent) =
-        WasiRequest::new(fields, sending.content, sending.trailers, options);
+    let (request, _sent) = WasiRequest::new(fields, sending.content, sending.trailers, options);
     let method = match head.method {
         http::Method::GET => Method::Get,
         http::Method::HEAD => Method::Head,
@@ -317,7 +327,9 @@ fn into_request(request: Request, options: Option<RequestOptions>) -> Result<Was
         "https" => Scheme::Https,
         other => Scheme::Other(other.to_owned()),
     });
-    request.set_method(&method).map_err(|()| format!("method refused by the host: {method:?}"))?;
+    request
+        .set_method(&method)
+        .map_err(|()| format!("method refused by the host: {method:?}"))?;
     request
         .set_scheme(scheme.as_ref())
         .and_then(|()| request.set_authority(head.uri.authority().map(|part| part.as_str())))
@@ -337,7 +349,9 @@ fn set_length(headers: &mut HeaderMap, body: &Body) {
     if let Source::Whole(bytes) = &body.source
         && body.trailers.is_none()
     {
-        headers.entry(CONTENT_LENGTH).or_insert_with(|| bytes.len().into());
+        headers
+            .entry(CONTENT_LENGTH)
+            .or_insert_with(|| bytes.len().into());
     }
 }
 
@@ -353,9 +367,11 @@ impl Sending {
     fn new(body: Body) -> Self {
         match body.source {
             Source::Incoming(incoming) => match incoming.into_ends() {
-                Some((stream, trailers)) => {
-                    Self { content: Some(stream), trailers, work: None }
-                }
+                Some((stream, trailers)) => Self {
+                    content: Some(stream),
+                    trailers,
+                    work: None,
+                },
                 None => Self::empty(body.trailers),
             },
             Source::Empty => Self::empty(body.trailers),
@@ -373,7 +389,10 @@ impl Sending {
             }
             Source::Written(start) => Self::written(start),
             source @ Source::Piped { .. } => {
-                let rest = Body { source, trailers: None };
+                let rest = Body {
+                    source,
+                    trailers: None,
+                };
                 Self::written(Box::new(move |mut writer: BodyWriter| {
                     Box::pin(async move { writer.write_body(rest).await })
                 }))
@@ -388,7 +407,11 @@ impl Sending {
                 let _ = writer.write(into_trailers(Some(&trailers))).await;
             })
         });
-        Self { content: None, trailers: reader, work }
+        Self {
+            content: None,
+            trailers: reader,
+            work,
+        }
     }
 
     fn written(start: Start) -> Self {
@@ -399,7 +422,11 @@ impl Sending {
         let work = Box::pin(async move {
             let own_trailers = Rc::new(Cell::new(None));
             let sink = Sink::Host(content_writer);
-            let outcome = start(BodyWriter { sink, trailers: own_trailers.clone() }).await;
+            let outcome = start(BodyWriter {
+                sink,
+                trailers: own_trailers.clone(),
+            })
+            .await;
             let end = match outcome {
                 Ok(()) => into_trailers(own_trailers.take().as_ref()),
                 Err(error) => {
@@ -407,13 +434,19 @@ impl Sending {
                     if error.cause::<Closed>().is_none() {
                         write_to_stderr(&format!("response cut off: {error}"));
                     }
-                    Err(ErrorCode::InternalError(Some("the body's writer failed".into())))
+                    Err(ErrorCode::InternalError(Some(
+                        "the body's writer failed".into(),
+                    )))
                 }
             };
             // Fails only where nobody waits for the trailers.
             let _ = trailers_writer.write(end).await;
         });
-        Self { content: Some(content), trailers, work: Some(work) }
+        Self {
+            content: Some(content),
+            trailers,
+            work: Some(work),
+        }
     }
 }
 
@@ -431,7 +464,12 @@ fn into_trailers(trailers: Option<&HeaderMap>) -> Trailers {
 }
 
 fn options(timeouts: &Timeouts) -> Option<RequestOptions> {
-    let Timeouts { connect, first_byte, between_bytes, .. } = *timeouts;
+    let Timeouts {
+        connect,
+        first_byte,
+        between_bytes,
+        ..
+    } = *timeouts;
     if connect.or(first_byte).or(between_bytes).is_none() {
         return None;
     }
@@ -480,5 +518,8 @@ fn send_error(code: &ErrorCode) -> SendError {
         }
         _ => SendErrorKind::Protocol,
     };
-    SendError { kind, message: format!("{code:?}") }
+    SendError {
+        kind,
+        message: format!("{code:?}"),
+    }
 }

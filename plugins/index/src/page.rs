@@ -77,15 +77,20 @@ fn item(endpoint: &Endpoint) -> String {
         Some(method @ "DELETE") => ("delete", method),
         Some(method) => ("other", method),
     };
-    let host = endpoint.host.as_deref().unwrap_or_default();
     let path = Path(&endpoint.path);
-    let text = format!("<code><em>{}</em>{path}</code>", Escaped(host));
+    let text = match endpoint.host.as_deref() {
+        Some(host) => format!("<code><em>{}</em>{path}</code>", Escaped(host)),
+        None => format!("<code>{path}</code>"),
+    };
     let text = if can_be_followed(endpoint) {
         format!("<a href=\"{}\">{text}</a>", Escaped(&endpoint.path))
     } else {
         text
     };
-    format!("<li><b class=\"{class}\">{}</b> {text}</li>\n", Escaped(method))
+    format!(
+        "<li><b class=\"{class}\">{}</b> {text}</li>\n",
+        Escaped(method)
+    )
 }
 
 /// A plain path on this host that answers GET. `//x` would lead to another host.
