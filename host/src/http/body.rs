@@ -7,6 +7,8 @@
 use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -69,6 +71,8 @@ pub struct RequestBody {
     /// Time spent waiting for the client, for the minimum rate.
     waited: Duration,
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// Told of every byte that was read.
+    meter: Option<Arc<AtomicU64>>,
 }
 
 impl RequestBody {
@@ -79,11 +83,7 @@ impl RequestBody {
 
     /// A body that is already here.
     pub fn full(bytes: Bytes) -> Self {
-        if bytes.is_empty() {
-            Self::empty()
-        } else {
-            Self::from_inner(Inner::Full(bytes), None)
-        }
+        if bytes.is_empty() { Self::empty() } else { Self::from_inner(Inner::Full(bytes), None) }
     }
 
     /// A body that arrives. `content_length` is the validated field value, if there was one; the
@@ -102,7 +102,15 @@ impl RequestBody {
             received: 0,
             waited: Duration::ZERO,
             waiting: None,
+            meter: None,
         }
+    }
+
+    /// The same body, whose bytes are added to `meter` as they are read.
+    #[must_use]
+    pub fn metered(mut self, meter: Arc<AtomicU64>) -> Self {
+        self.meter = Some(meter);
+        self
     }
 
     /// The same body, ended with [`BodyError::TooLarge`] past `limit` bytes.
@@ -137,6 +145,9 @@ impl RequestBody {
                     return Ok(None);
                 }
                 self.received += len;
+                if let Some(meter) = &self.meter {
+                    meter.fetch_add(len, Ordering::Relaxed);
+                }
                 if self.received > self.limit {
                     return Err(BodyError::TooLarge { limit: self.limit });
                 }
@@ -146,9 +157,7 @@ impl RequestBody {
                 Ok(Some(Frame::data(data)))
             }
             Err(frame) => {
-                let Ok(trailers) = frame.into_trailers() else {
-                    return Ok(None);
-                };
+                let Ok(trailers) = frame.into_trailers() else { return Ok(None) };
                 if self.expected.is_some_and(|left| left > 0) {
                     return Err(BodyError::Length);
                 }
@@ -162,12 +171,9 @@ impl RequestBody {
     /// the minimum rate over the time that we waited for it.
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (_, sleep) = self.waiting.get_or_insert_with(|| {
-            (
-                Instant::now(),
-                Box::pin(tokio::time::sleep(self.idle_timeout)),
-            )
+            (Instant::now(), Box::pin(tokio::time::sleep(self.idle_timeout)))
         });
-        std::future::Future::poll(sleep.as_mut(), cx)
+        Future::poll(sleep.as_mut(), cx)
     }
 
     fn progressed(&mut self) -> Result<(), BodyError> {
@@ -212,7 +218,9 @@ impl Body for RequestBody {
                     return Poll::Ready(None);
                 }
                 Poll::Ready(Some(Err(error))) => Err(error),
-                Poll::Ready(Some(Ok(frame))) => this.progressed().and_then(|()| this.accept(frame)),
+                Poll::Ready(Some(Ok(frame))) => {
+                    this.progressed().and_then(|()| this.accept(frame))
+                }
             };
             match outcome {
                 Ok(None) => {}
@@ -252,9 +260,7 @@ impl Body for RequestBody {
 
 impl fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestBody")
-            .field("declared", &self.declared())
-            .finish_non_exhaustive()
+        f.debug_struct("RequestBody").field("declared", &self.declared()).finish_non_exhaustive()
     }
 }
 
@@ -278,35 +284,19 @@ pub struct ResponseBody {
 impl ResponseBody {
     /// No body at all.
     pub fn empty() -> Self {
-        Self {
-            inner: Inner::Empty,
-            held: Vec::new(),
-            observer: None,
-        }
+        Self { inner: Inner::Empty, held: Vec::new(), observer: None }
     }
 
     /// A complete body.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        let inner = if bytes.is_empty() {
-            Inner::Empty
-        } else {
-            Inner::Full(bytes)
-        };
-        Self {
-            inner,
-            held: Vec::new(),
-            observer: None,
-        }
+        let inner = if bytes.is_empty() { Inner::Empty } else { Inner::Full(bytes) };
+        Self { inner, held: Vec::new(), observer: None }
     }
 
     /// A body that is produced while it is sent.
     pub fn stream(body: BoxedBody) -> Self {
-        Self {
-            inner: Inner::Stream(body),
-            held: Vec::new(),
-            observer: None,
-        }
+        Self { inner: Inner::Stream(body), held: Vec::new(), observer: None }
     }
 
     /// The same body, which drops `value` when it is over or given up.
@@ -426,8 +416,7 @@ impl Drop for ResponseBody {
 
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseBody")
-            .field("size", &self.size_hint())
-            .finish_non_exhaustive()
+        f.debug_struct("ResponseBody").field("size", &self.size_hint()).finish_non_exhaustive()
     }
 }
+

@@ -106,11 +106,7 @@ impl Conn {
 
     /// `https` where the connection is encrypted, else `http`.
     pub fn scheme(&self) -> http::uri::Scheme {
-        if self.tls.is_some() {
-            http::uri::Scheme::HTTPS
-        } else {
-            http::uri::Scheme::HTTP
-        }
+        if self.tls.is_some() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP }
     }
 
     /// Requests seen so far.

@@ -118,10 +118,7 @@ impl Rejection {
     /// Whether an HTTP/1.1 connection must end after the response, because what follows on it
     /// cannot be told apart from this request.
     pub fn closes(&self) -> bool {
-        !matches!(
-            self,
-            Self::NotFound | Self::MethodNotAllowed { .. } | Self::Overloaded { .. }
-        )
+        !matches!(self, Self::NotFound | Self::MethodNotAllowed { .. } | Self::Overloaded { .. })
     }
 
     /// The response, with `request_id` in its problem document where one was given.
@@ -161,13 +158,11 @@ pub fn failure_response(failure: &Failure, request_id: &str) -> Response<Respons
         Failure::OutOfMemory { .. } | Failure::Instantiate { .. } => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        Failure::Body(rejection) => return rejection.clone().into_response(Some(request_id)),
+        Failure::Refused(rejection) => return rejection.clone().into_response(Some(request_id)),
     };
     let mut response = problem(status, failure.public(), Some(request_id));
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(1));
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
     }
     response
 }
@@ -186,10 +181,7 @@ fn problem(status: StatusCode, detail: &str, request_id: Option<&str>) -> Respon
     let mut response = Response::new(ResponseBody::full(document.to_string()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

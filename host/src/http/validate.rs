@@ -119,7 +119,7 @@ pub fn request<B>(
             "a transfer coding other than chunked",
         ));
     }
-    let authority = agreed_authority(request.uri().authority(), fields.host.as_deref())?;
+    let authority = agreed_authority(request.uri().authority(), fields.host.as_ref())?;
     let validated = Validated {
         content_length: fields.content_length,
         chunked: framed_by_transfer_coding,
@@ -273,7 +273,9 @@ enum Transfer {
 /// What one pass over the fields finds.
 #[derive(Debug, Default)]
 struct Fields {
-    host: Option<String>,
+    host: Option<Authority>,
+    /// Whether `host` is spelled otherwise than the field.
+    host_respelled: bool,
     content_length: Option<u64>,
     transfer_coding: Option<Transfer>,
     takes_trailers: bool,
@@ -332,7 +334,9 @@ impl Fields {
                 let host = value
                     .to_str()
                     .map_err(|_| Rejection::bad("host is not ASCII"))?;
-                self.host = Some(host.to_owned());
+                let authority = parse_authority(host)?;
+                self.host_respelled = authority.as_str() != host;
+                self.host = Some(authority);
             }
             "content-length" => {
                 // RFC 9112 §6.3 lets a recipient merge equal duplicates; it may also refuse.
@@ -438,7 +442,7 @@ impl Fields {
         if self.cookies > 1 {
             join_cookies(headers)?;
         }
-        if self.host.as_deref() != Some(validated.authority.as_str()) {
+        if self.host.is_none() || self.host_respelled {
             let host = HeaderValue::from_str(validated.authority.as_str())
                 .map_err(|_| Rejection::bad("host is not a field value"))?;
             headers.insert(HOST, host);
@@ -543,14 +547,13 @@ pub(super) fn is_target_byte(byte: u8) -> bool {
 /// §3.2.2 lets the target win; a server behind or before us may not.
 fn agreed_authority(
     target: Option<&Authority>,
-    host: Option<&str>,
+    host: Option<&Authority>,
 ) -> Result<Authority, Rejection> {
-    let host = host.map(parse_authority).transpose()?;
     let Some(target) = target else {
-        return host.ok_or(Rejection::bad("no host"));
+        return host.cloned().ok_or(Rejection::bad("no host"));
     };
     let target = parse_authority(target.as_str())?;
-    if host.is_some_and(|host| host != target) {
+    if host.is_some_and(|host| *host != target) {
         return Err(Rejection::bad(
             "host differs from the request target's authority",
         ));
