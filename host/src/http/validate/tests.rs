@@ -94,7 +94,8 @@ fn targets_are_judged_the_same_way_in_every_version() {
         for protocol in PROTOCOLS {
             // What the URI type refuses never gets here.
             let built = std::panic::catch_unwind(|| arrived(protocol, target, &[]));
-            let status = built.map_or(400, |request| checked(protocol, request).err().unwrap_or(200));
+            let status =
+                built.map_or(400, |request| checked(protocol, request).err().unwrap_or(200));
 
             assert_eq!(status, *expected, "{clause} {protocol:?}");
         }
@@ -105,7 +106,8 @@ fn targets_are_judged_the_same_way_in_every_version() {
 fn methods_and_targets_must_fit_together() {
     let asterisk = |method| {
         let request = Request::builder().method(method).uri("*").header("host", "a");
-        checked(Protocol::H1, request.body(()).unwrap()).map(|(_, request)| request.uri().to_string())
+        checked(Protocol::H1, request.body(()).unwrap())
+            .map(|(_, request)| request.uri().to_string())
     };
     let connect = |extended: bool| {
         let mut request = Request::builder()

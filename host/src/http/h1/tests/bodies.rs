@@ -7,7 +7,9 @@ const POST: &str = "HTTP/1.1\r\nHost: a\r\n";
 #[tokio::test]
 async fn a_body_is_echoed_while_it_is_sent() {
     let mut connection = TestConnection::new();
-    connection.send(format!("POST /echo {POST}Transfer-Encoding: chunked\r\nTE: trailers\r\n\r\n")).await;
+    connection
+        .send(format!("POST /echo {POST}Transfer-Encoding: chunked\r\nTE: trailers\r\n\r\n"))
+        .await;
     connection.receive_until("\r\n\r\n").await;
 
     for word in ["one", "two", "six"] {
@@ -92,7 +94,8 @@ async fn a_final_response_without_continue_closes() {
 #[tokio::test]
 async fn a_small_unread_body_is_thrown_away_and_a_large_one_closes() {
     let small = format!("POST /hello {POST}Content-Length: 100000\r\n\r\n{}", "x".repeat(100_000));
-    let chunked = format!("POST /hello {POST}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+    let chunked =
+        format!("POST /hello {POST}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
     let large = format!("POST /hello {POST}Content-Length: 600000\r\n\r\n{}", "x".repeat(600_000));
 
     let kept = answer(format!("{small}{chunked}GET /204 {POST}\r\n")).await;

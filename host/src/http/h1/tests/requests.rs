@@ -8,26 +8,82 @@ async fn ambiguous_and_malformed_requests_are_refused_and_the_connection_closed(
     let chunked = "Transfer-Encoding: chunked\r\n";
     let cases: Vec<(String, &str, &str)> = vec![
         // RFC 9112 §6.1, §6.3: framing.
-        (format!("POST /see HTTP/1.1\r\n{host}Content-Length: 3\r\n{chunked}\r\nabc"), "400", "CL+TE"),
-        (format!("POST /see HTTP/1.1\r\n{host}{chunked}Content-Length: 3\r\n\r\nabc"), "400", "TE+CL"),
-        (format!("POST /see HTTP/1.1\r\n{host}Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc"), "400", "CL twice"),
-        (format!("POST /see HTTP/1.1\r\n{host}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc"), "400", "CL differing"),
+        (
+            format!("POST /see HTTP/1.1\r\n{host}Content-Length: 3\r\n{chunked}\r\nabc"),
+            "400",
+            "CL+TE",
+        ),
+        (
+            format!("POST /see HTTP/1.1\r\n{host}{chunked}Content-Length: 3\r\n\r\nabc"),
+            "400",
+            "TE+CL",
+        ),
+        (
+            format!(
+                "POST /see HTTP/1.1\r\n{host}Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc"
+            ),
+            "400",
+            "CL twice",
+        ),
+        (
+            format!(
+                "POST /see HTTP/1.1\r\n{host}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc"
+            ),
+            "400",
+            "CL differing",
+        ),
         (format!("POST /see HTTP/1.1\r\n{host}Content-Length: 3, 3\r\n\r\nabc"), "400", "CL list"),
         (format!("POST /see HTTP/1.1\r\n{host}Content-Length: +3\r\n\r\nabc"), "400", "CL sign"),
         (format!("POST /see HTTP/1.1\r\n{host}Content-Length: 1 3\r\n\r\nabc"), "400", "CL space"),
         (format!("POST /see HTTP/1.1\r\n{host}Content-Length: 0x3\r\n\r\nabc"), "400", "CL hex"),
         (format!("POST /see HTTP/1.1\r\n{host}Content-Length:\r\n\r\nabc"), "400", "CL empty"),
-        (format!("POST /see HTTP/1.1\r\n{host}Content-Length: -1\r\n\r\nabc"), "400", "CL negative"),
-        (format!("POST /see HTTP/1.1\r\n{host}Content-Length: 99999999999999999999\r\n\r\n"), "400", "CL overflow"),
-        (format!("POST /see HTTP/1.1\r\n{host}Content-Length : 3\r\n\r\nabc"), "400", "space before colon"),
+        (
+            format!("POST /see HTTP/1.1\r\n{host}Content-Length: -1\r\n\r\nabc"),
+            "400",
+            "CL negative",
+        ),
+        (
+            format!("POST /see HTTP/1.1\r\n{host}Content-Length: 99999999999999999999\r\n\r\n"),
+            "400",
+            "CL overflow",
+        ),
+        (
+            format!("POST /see HTTP/1.1\r\n{host}Content-Length : 3\r\n\r\nabc"),
+            "400",
+            "space before colon",
+        ),
         (format!("POST /see HTTP/1.1\r\n{host}{chunked}{chunked}\r\n0\r\n\r\n"), "400", "TE twice"),
-        (format!("POST /see HTTP/1.1\r\n{host}Transfer-Encoding: identity\r\n\r\n"), "400", "TE identity"),
-        (format!("POST /see HTTP/1.1\r\n{host}Transfer-Encoding: chunked, identity\r\n\r\n"), "400", "TE not last"),
-        (format!("POST /see HTTP/1.1\r\n{host}Transfer-Encoding: xchunked\r\n\r\n"), "400", "TE unknown"),
-        (format!("POST /see HTTP/1.1\r\n{host}Transfer-Encoding: gzip, chunked\r\n\r\n"), "501", "TE gzip"),
+        (
+            format!("POST /see HTTP/1.1\r\n{host}Transfer-Encoding: identity\r\n\r\n"),
+            "400",
+            "TE identity",
+        ),
+        (
+            format!("POST /see HTTP/1.1\r\n{host}Transfer-Encoding: chunked, identity\r\n\r\n"),
+            "400",
+            "TE not last",
+        ),
+        (
+            format!("POST /see HTTP/1.1\r\n{host}Transfer-Encoding: xchunked\r\n\r\n"),
+            "400",
+            "TE unknown",
+        ),
+        (
+            format!("POST /see HTTP/1.1\r\n{host}Transfer-Encoding: gzip, chunked\r\n\r\n"),
+            "501",
+            "TE gzip",
+        ),
         (format!("POST /see HTTP/1.1\r\n{host}Transfer-Encoding:\r\n\r\n"), "400", "TE empty"),
-        (format!("POST /see HTTP/1.1\r\n{host}Transfer-Encoding: \x0bchunked\r\n\r\n"), "400", "TE vertical tab"),
-        (format!("POST /see HTTP/1.1\r\n{host}Transfer-Encoding\r\n : chunked\r\n\r\n"), "400", "TE folded name"),
+        (
+            format!("POST /see HTTP/1.1\r\n{host}Transfer-Encoding: \x0bchunked\r\n\r\n"),
+            "400",
+            "TE vertical tab",
+        ),
+        (
+            format!("POST /see HTTP/1.1\r\n{host}Transfer-Encoding\r\n : chunked\r\n\r\n"),
+            "400",
+            "TE folded name",
+        ),
         (format!("POST /see HTTP/1.0\r\n{host}{chunked}\r\n0\r\n\r\n"), "400", "TE in 1.0"),
         // RFC 9112 §2.2, §5: line ends, folds, bytes.
         ("GET /see HTTP/1.1\nHost: a\n\n".to_owned(), "400", "bare LF"),
@@ -67,17 +123,37 @@ async fn ambiguous_and_malformed_requests_are_refused_and_the_connection_closed(
         ("GET /see HTTP/1.1\r\nHost: a, b\r\n\r\n".to_owned(), "400", "two in one host"),
         ("GET /see HTTP/1.1\r\nHost: a:99999\r\n\r\n".to_owned(), "400", "port"),
         ("GET http://a/see HTTP/1.1\r\nHost: b\r\n\r\n".to_owned(), "400", "target and host"),
-        ("GET http://u@a/see HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), "400", "userinfo in the target"),
+        (
+            "GET http://u@a/see HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+            "400",
+            "userinfo in the target",
+        ),
         ("GET ftp://a/see HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), "400", "scheme"),
         // RFC 9110 §7.6.1, §10.1.1.
-        ("GET /see HTTP/1.1\r\nHost: a\r\nConnection: host\r\n\r\n".to_owned(), "400", "option host"),
+        (
+            "GET /see HTTP/1.1\r\nHost: a\r\nConnection: host\r\n\r\n".to_owned(),
+            "400",
+            "option host",
+        ),
         ("GET /see HTTP/1.1\r\nHost: a\r\nExpect: cake\r\n\r\n".to_owned(), "417", "expectation"),
         // Limits.
         (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(17_000)), "414", "URL"),
         (format!("GET /{}", "x".repeat(17_000)), "414", "URL without end"),
-        (format!("GET /see HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(66_000)), "431", "field bytes"),
-        (format!("GET /see HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(66_000)), "431", "field without end"),
-        (format!("GET /see HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(100)), "431", "field count"),
+        (
+            format!("GET /see HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(66_000)),
+            "431",
+            "field bytes",
+        ),
+        (
+            format!("GET /see HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(66_000)),
+            "431",
+            "field without end",
+        ),
+        (
+            format!("GET /see HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(100)),
+            "431",
+            "field count",
+        ),
     ];
 
     for (request, status, what) in cases {

@@ -83,7 +83,8 @@ async fn large_chunks_arrive_whole_through_a_narrow_pipe() {
     let answer = connection.receive_rest().await;
 
     let body = answer.split_once("\r\n\r\n").unwrap().1;
-    let expected = format!("493e0\r\n{}\r\n2328\r\n{}\r\n0\r\n\r\n", "a".repeat(300_000), "b".repeat(9_000));
+    let expected =
+        format!("493e0\r\n{}\r\n2328\r\n{}\r\n0\r\n\r\n", "a".repeat(300_000), "b".repeat(9_000));
     assert!(body == expected, "{} bytes", body.len());
 }
 
