@@ -181,7 +181,7 @@ fn chunk_size(line: &[u8]) -> Result<(u64, usize), &'static str> {
         return Err("a malformed chunk size");
     }
     let size = line[..digits].iter().fold(0_u64, |size, byte| {
-        size << 4 | u64::from((*byte as char).to_digit(16).unwrap_or_default())
+        (size << 4) | u64::from((*byte as char).to_digit(16).unwrap_or_default())
     });
     let extensions = &line[digits..];
     check_extensions(extensions)?;

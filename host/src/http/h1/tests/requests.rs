@@ -138,7 +138,7 @@ async fn ambiguous_and_malformed_requests_are_refused_and_the_connection_closed(
         ("GET /see HTTP/1.1\r\nHost: a\r\nExpect: cake\r\n\r\n".to_owned(), "417", "expectation"),
         // Limits.
         (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(17_000)), "414", "URL"),
-        (format!("GET /{}", "x".repeat(17_000)), "414", "URL without end"),
+        (format!("GET /{}", "x".repeat(40_000)), "414", "URL without end"),
         (
             format!("GET /see HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(66_000)),
             "431",
@@ -246,4 +246,26 @@ async fn http_1_0_closes_unless_it_asks_to_stay() {
     assert!(closing.contains("connection: close\r\n"));
     assert_eq!(statuses(&staying), ["200", "200"]);
     assert!(staying.contains("connection: keep-alive\r\n"));
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_small() {
+    let (_client, server) = duplex(1);
+    let mut connection = TestConnection::new();
+    let serving = Serving {
+        handler: Arc::clone(&connection.handler),
+        drain: connection.drain.clone(),
+        limits: Arc::default(),
+        states: Arc::clone(&connection.states),
+        core: 0,
+        alt_svc: None,
+        http2: true,
+    };
+
+    let future = serve(server, Bytes::new(), Arc::clone(&connection.conn), serving);
+
+    // Handler state and buffers are not in it.
+    let size = size_of_val(&future);
+    assert!(size <= 2048, "{size} bytes");
+    connection.client.shutdown().await.unwrap();
 }
