@@ -106,18 +106,18 @@ enum Phase<F> {
     Sent,
 }
 
-pub(super) async fn serve<H: Handle, IO>(
-    io: IO,
-    read_ahead: Bytes,
-    conn: &Arc<Conn>,
-    serving: &Serving<H>,
-) where
+/// Serves one HTTP/1 connection to its end. `read_ahead` was read while sniffing.
+///
+/// # Cancel safety
+/// Dropping the future closes the connection and cancels its exchange.
+pub async fn serve<H: Handle, IO>(io: IO, read_ahead: Bytes, conn: Arc<Conn>, serving: Serving<H>)
+where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let draining = pin!(serving.drain.draining());
     let mut connection = Connection {
         io,
-        conn,
+        conn: &conn,
         limits: &serving.limits,
         alt_svc: serving.alt_svc.as_ref().filter(|_| conn.tls.is_some()),
         drain: DrainWatch::new(draining),
@@ -325,10 +325,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
             match self.poll_flush(cx) {
                 Poll::Ready(Ok(())) if !had_room => continue,
                 Poll::Ready(Ok(())) => {
-                    if matches!(exchange.phase, Phase::Sent) {
-                        if let Some(over) = self.finish(cx, exchange) {
-                            return Poll::Ready(over);
-                        }
+                    if matches!(exchange.phase, Phase::Sent)
+                        && let Some(over) = self.finish(cx, exchange)
+                    {
+                        return Poll::Ready(over);
                     }
                 }
                 Poll::Ready(Err(why)) => return Poll::Ready(Some(Ending::Abort(why))),
@@ -555,7 +555,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
         Poll::Ready(Ok(read))
     }
 
-    async fn close(mut self, ending: Ending) {
+    async fn close(&mut self, ending: Ending) {
         let linger = match ending {
             Ending::Close { linger } => linger && !self.end_of_input,
             Ending::Abort(why) => {
