@@ -7,6 +7,8 @@
 use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -69,6 +71,8 @@ pub struct RequestBody {
     /// Time spent waiting for the client, for the minimum rate.
     waited: Duration,
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// Told of every byte that was read.
+    meter: Option<Arc<AtomicU64>>,
 }
 
 impl RequestBody {
@@ -98,7 +102,15 @@ impl RequestBody {
             received: 0,
             waited: Duration::ZERO,
             waiting: None,
+            meter: None,
         }
+    }
+
+    /// The same body, whose bytes are added to `meter` as they are read.
+    #[must_use]
+    pub fn metered(mut self, meter: Arc<AtomicU64>) -> Self {
+        self.meter = Some(meter);
+        self
     }
 
     /// The same body, ended with [`BodyError::TooLarge`] past `limit` bytes.
@@ -133,6 +145,9 @@ impl RequestBody {
                     return Ok(None);
                 }
                 self.received += len;
+                if let Some(meter) = &self.meter {
+                    meter.fetch_add(len, Ordering::Relaxed);
+                }
                 if self.received > self.limit {
                     return Err(BodyError::TooLarge { limit: self.limit });
                 }
@@ -158,7 +173,7 @@ impl RequestBody {
         let (_, sleep) = self.waiting.get_or_insert_with(|| {
             (Instant::now(), Box::pin(tokio::time::sleep(self.idle_timeout)))
         });
-        std::future::Future::poll(sleep.as_mut(), cx)
+        Future::poll(sleep.as_mut(), cx)
     }
 
     fn progressed(&mut self) -> Result<(), BodyError> {

@@ -20,6 +20,7 @@ pub mod validate;
 use self::body::{RequestBody, ResponseBody};
 use self::conn::{Conn, ConnStates};
 use self::limits::Limits;
+use self::rejection::Rejection;
 use crate::drain::Drain;
 
 /// What a protocol hands its requests to: `App`, or a closure's worth of it in tests.
@@ -31,6 +32,16 @@ pub trait Handle: Send + Sync + 'static {
         conn: &Arc<Conn>,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send;
+
+    /// Answers a request that the protocol or the validator refuses.
+    fn reject(
+        &self,
+        _conn: &Arc<Conn>,
+        _request: &http::request::Parts,
+        rejection: Rejection,
+    ) -> Response<ResponseBody> {
+        rejection.into_response(None)
+    }
 }
 
 /// What every connection task needs; one value a core, cheap to clone.

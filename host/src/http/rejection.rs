@@ -158,7 +158,7 @@ pub fn failure_response(failure: &Failure, request_id: &str) -> Response<Respons
         Failure::OutOfMemory { .. } | Failure::Instantiate { .. } => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        Failure::Body(rejection) => return rejection.clone().into_response(Some(request_id)),
+        Failure::Refused(rejection) => return rejection.clone().into_response(Some(request_id)),
     };
     let mut response = problem(status, failure.public(), Some(request_id));
     if status == StatusCode::SERVICE_UNAVAILABLE {

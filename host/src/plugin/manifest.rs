@@ -1,10 +1,18 @@
 //! A plugin's manifest: `plugin.toml`, or `NAME.toml` beside the component, checked and complete.
+//!
+//! Unknown keys are errors that name the line and the nearest known key. Keys whose function is not
+//! in this version are checked for shape and told once in the log.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use serde::Deserialize;
+
+use crate::config::units::{parse_duration, parse_size};
+use crate::config::{TomlFault, parse_toml};
 use crate::route::Pattern;
+use crate::upstream::OutboundGrants;
 
 /// Linear memory of one instance, over all its memories.
 pub const DEFAULT_MEMORY: u64 = 64 << 20;
@@ -31,6 +39,16 @@ pub enum Mode {
     Isolated,
 }
 
+impl Mode {
+    /// As manifests and metrics write it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Reuse => "reuse",
+            Self::Isolated => "isolated",
+        }
+    }
+}
+
 /// What a manifest says, defaults filled in.
 #[derive(Clone, Debug)]
 pub struct Manifest {
@@ -48,6 +66,8 @@ pub struct Manifest {
     pub limits: PluginLimits,
     /// Use of instances.
     pub instances: Instances,
+    /// Keys that are known and have no effect in this version.
+    pub later: Vec<&'static str>,
 }
 
 /// What a plugin is granted; nothing by default.
@@ -59,7 +79,7 @@ pub struct Capabilities {
     pub files: Vec<FileGrant>,
     /// Names of environment variables it may see.
     pub env: Vec<String>,
-    /// It may list what is served.
+    /// It may list what is served (`wharf:host/registry`).
     pub registry: bool,
 }
 
@@ -99,4 +119,422 @@ pub struct Instances {
     pub reuse: u32,
     /// [`DEFAULT_CONCURRENT`].
     pub concurrent: u32,
+}
+
+/// Why a manifest is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// It is not TOML, or has an unknown key or a value of the wrong kind.
+    #[error("{0}")]
+    Toml(#[from] TomlFault),
+    /// A value that is well-formed and wrong.
+    #[error("{file}: `{key}`: {cause}")]
+    Value {
+        /// The manifest's name.
+        file: String,
+        /// The key, with its table.
+        key: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+/// Where a manifest's relative names lead.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// How the manifest is to be told.
+    pub file: String,
+    /// The plugin's folder; for a bare file the folder of its manifest.
+    pub folder: PathBuf,
+    /// The plugin's own data folder, `DATA/plugins/NAME`.
+    pub data: PathBuf,
+}
+
+impl Manifest {
+    /// What a plugin without a manifest gets: `/NAME` and all below it, without that prefix;
+    /// `index` gets `/` and what nobody else serves, as it is.
+    pub fn bare(name: &str) -> Self {
+        let (routes, strip_prefix) = default_routes(name);
+        Self {
+            routes,
+            strip_prefix,
+            middleware: Vec::new(),
+            capabilities: Capabilities::default(),
+            config: BTreeMap::new(),
+            limits: PluginLimits::default(),
+            instances: Instances::default(),
+            later: Vec::new(),
+        }
+    }
+
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    /// [`ManifestError`], with the file, the key and the cause.
+    pub fn parse(name: &str, text: &str, places: &Places) -> Result<Self, ManifestError> {
+        let raw: RawManifest = parse_toml(&places.file, text)?;
+        let wrong = |key: &str, cause: String| ManifestError::Value {
+            file: places.file.clone(),
+            key: key.to_owned(),
+            cause,
+        };
+        let mut manifest = Self::bare(name);
+        if let Some(routes) = &raw.routes {
+            manifest.strip_prefix = None;
+            manifest.routes = routes
+                .iter()
+                .map(|text| {
+                    Pattern::parse(text)
+                        .map_err(|error| wrong("routes", format!("\"{text}\": {error}")))
+                })
+                .collect::<Result<_, _>>()?;
+            for (index, route) in manifest.routes.iter().enumerate() {
+                if manifest.routes[..index].iter().any(|other| other.conflicts(route)) {
+                    return Err(wrong("routes", format!("\"{route}\" is there twice")));
+                }
+            }
+        }
+        if raw.middleware.iter().any(|wrapping| wrapping == name) {
+            return Err(wrong("middleware", "a plugin cannot wrap itself".to_owned()));
+        }
+        manifest.later = raw.later();
+        manifest.middleware = raw.middleware;
+
+        let capabilities = raw.capabilities;
+        OutboundGrants::parse(&capabilities.outbound)
+            .map_err(|error| wrong("capabilities.outbound", error.to_string()))?;
+        for variable in &capabilities.env {
+            if variable.is_empty() || variable.contains(['=', '\0']) {
+                return Err(wrong("capabilities.env", format!("\"{variable}\" is not a name")));
+            }
+        }
+        manifest.capabilities = Capabilities {
+            outbound: capabilities.outbound,
+            env: capabilities.env,
+            registry: capabilities.registry,
+            files: capabilities
+                .files
+                .iter()
+                .map(|(folder, mode)| {
+                    grant(folder, mode, places).map_err(|cause| wrong("capabilities.files", cause))
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        for (key, value) in raw.config {
+            let value = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Float(number) => number.to_string(),
+                toml::Value::Boolean(fact) => fact.to_string(),
+                _ => {
+                    let cause = "a setting is a string, a number or a boolean".to_owned();
+                    return Err(wrong(&format!("config.{key}"), cause));
+                }
+            };
+            manifest.config.insert(key, value);
+        }
+        raw.limits.apply(&mut manifest.limits).map_err(|(key, cause)| wrong(key, cause))?;
+        raw.instances.apply(&mut manifest.instances).map_err(|(key, cause)| wrong(key, cause))?;
+        Ok(manifest)
+    }
+}
+
+fn default_routes(name: &str) -> (Vec<Pattern>, Option<String>) {
+    let (patterns, prefix) = if name == "index" {
+        (vec!["/".to_owned(), "/*".to_owned()], None)
+    } else {
+        (vec![format!("/{name}"), format!("/{name}/*")], Some(format!("/{name}")))
+    };
+    // Names are checked when the folder is scanned; one that is no path segment has no routes.
+    (patterns.iter().filter_map(|text| Pattern::parse(text).ok()).collect(), prefix)
+}
+
+fn grant(folder: &str, mode: &str, places: &Places) -> Result<FileGrant, String> {
+    let write = match mode {
+        "r" => false,
+        "rw" => true,
+        other => return Err(format!("`{folder}`: \"{other}\" is neither \"r\" nor \"rw\"")),
+    };
+    let path = Path::new(folder);
+    let plain = matches!(path.components().collect::<Vec<_>>().as_slice(), [Component::Normal(_)])
+        && !folder.contains('/');
+    if plain {
+        // A plain name is a folder of the plugin's own data, made when it is first granted.
+        let host = places.data.join(folder);
+        return Ok(FileGrant { host, guest: folder.to_owned(), write });
+    }
+    let guest = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or_else(|| format!("`{folder}` names no folder"))?;
+    let host = places.folder.join(path);
+    match host.canonicalize() {
+        Ok(host) if host.is_dir() => Ok(FileGrant { host, guest: guest.to_owned(), write }),
+        Ok(_) => Err(format!("`{folder}` is not a folder")),
+        Err(error) => Err(format!("`{folder}` ({}): {error}", host.display())),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawManifest {
+    routes: Option<Vec<String>>,
+    #[serde(default)]
+    middleware: Vec<String>,
+    #[serde(default)]
+    capabilities: RawCapabilities,
+    #[serde(default)]
+    config: BTreeMap<String, toml::Value>,
+    #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
+    instances: RawInstances,
+    cache: Option<toml::Table>,
+    #[serde(default)]
+    schedule: Vec<RawSchedule>,
+    #[serde(rename = "static")]
+    static_folders: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCapabilities {
+    #[serde(default)]
+    outbound: Vec<String>,
+    #[serde(default)]
+    files: BTreeMap<String, String>,
+    #[serde(default)]
+    keyvalue: bool,
+    #[serde(default)]
+    sql: bool,
+    hub: Option<RawHub>,
+    #[serde(default)]
+    env: Vec<String>,
+    #[serde(default)]
+    registry: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "checked for shape only")]
+struct RawHub {
+    #[serde(default)]
+    publish: Vec<String>,
+    #[serde(default)]
+    subscribe: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "checked for shape only")]
+struct RawSchedule {
+    name: String,
+    every: Option<String>,
+    cron: Option<String>,
+}
+
+impl RawManifest {
+    /// Keys that are known and have no effect in this version.
+    fn later(&self) -> Vec<&'static str> {
+        let present = [
+            ("cache", self.cache.is_some()),
+            ("schedule", !self.schedule.is_empty()),
+            ("static", self.static_folders.is_some()),
+            ("capabilities.keyvalue", self.capabilities.keyvalue),
+            ("capabilities.sql", self.capabilities.sql),
+            ("capabilities.hub", self.capabilities.hub.is_some()),
+        ];
+        present.into_iter().filter(|(_, is)| *is).map(|(key, _)| key).collect()
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawLimits {
+    memory: Option<String>,
+    request_timeout: Option<String>,
+    cpu_time: Option<String>,
+    concurrency: Option<usize>,
+    body: Option<String>,
+}
+
+/// Most memory that one instance may be given: what a 32-bit memory can address.
+const MAX_MEMORY: u64 = 4 << 30;
+/// Most requests at once that a plugin may be given.
+const MAX_CONCURRENCY: usize = 100_000;
+
+impl RawLimits {
+    fn apply(&self, limits: &mut PluginLimits) -> Result<(), (&'static str, String)> {
+        if let Some(text) = &self.memory {
+            limits.memory = size("limits.memory", text)?;
+            if !(64 << 10..=MAX_MEMORY).contains(&limits.memory) {
+                return Err(("limits.memory", "must be from 64KiB to 4GiB".to_owned()));
+            }
+        }
+        if let Some(text) = &self.request_timeout {
+            limits.request_timeout = duration("limits.request-timeout", text)?;
+        }
+        if let Some(text) = &self.cpu_time {
+            limits.cpu_time = duration("limits.cpu-time", text)?;
+        }
+        if let Some(concurrency) = self.concurrency {
+            if !(1..=MAX_CONCURRENCY).contains(&concurrency) {
+                let cause = format!("must be from 1 to {MAX_CONCURRENCY}");
+                return Err(("limits.concurrency", cause));
+            }
+            limits.concurrency = concurrency;
+        }
+        if let Some(text) = &self.body {
+            limits.body = size("limits.body", text)?;
+        }
+        Ok(())
+    }
+}
+
+fn size(key: &'static str, text: &str) -> Result<u64, (&'static str, String)> {
+    parse_size(text).map_err(|error| (key, error.to_string()))
+}
+
+fn duration(key: &'static str, text: &str) -> Result<Duration, (&'static str, String)> {
+    let duration = parse_duration(text).map_err(|error| (key, error.to_string()))?;
+    if duration.is_zero() {
+        return Err((key, "must be longer than nothing".to_owned()));
+    }
+    Ok(duration)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawInstances {
+    mode: Option<RawMode>,
+    reuse: Option<u32>,
+    concurrent: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawMode {
+    Reuse,
+    Isolated,
+}
+
+impl RawInstances {
+    fn apply(&self, instances: &mut Instances) -> Result<(), (&'static str, String)> {
+        instances.mode = self.mode.map(|mode| match mode {
+            RawMode::Reuse => Mode::Reuse,
+            RawMode::Isolated => Mode::Isolated,
+        });
+        let positive = |key, value: Option<u32>, default| match value {
+            Some(0) => Err((key, "must be at least 1".to_owned())),
+            value => Ok(value.unwrap_or(default)),
+        };
+        instances.reuse = positive("instances.reuse", self.reuse, DEFAULT_REUSE)?;
+        instances.concurrent =
+            positive("instances.concurrent", self.concurrent, DEFAULT_CONCURRENT)?;
+        Ok(())
+    }
+}
+
+impl Default for PluginLimits {
+    fn default() -> Self {
+        Self {
+            memory: DEFAULT_MEMORY,
+            request_timeout: DEFAULT_REQUEST_TIMEOUT,
+            cpu_time: DEFAULT_CPU_TIME,
+            concurrency: DEFAULT_CONCURRENCY,
+            body: DEFAULT_BODY,
+        }
+    }
+}
+
+impl Default for Instances {
+    fn default() -> Self {
+        Self { mode: None, reuse: DEFAULT_REUSE, concurrent: DEFAULT_CONCURRENT }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Manifest, String> {
+        let places = Places {
+            file: "shop/plugin.toml".to_owned(),
+            folder: std::env::temp_dir(),
+            data: "/data/plugins/shop".into(),
+        };
+        Manifest::parse("shop", text, &places).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_example_of_the_contract_is_accepted() {
+        let manifest = parse(
+            r#"
+            routes = ["/api/posts/{id}", "/api/articles", "GET /sse/*"]
+            middleware = ["auth"]
+            [capabilities]
+            outbound = ["https://api.example.com"]
+            files = { data = "rw" }
+            keyvalue = true
+            sql = true
+            hub = { publish = ["orders/*"], subscribe = ["orders/*"] }
+            env = ["APP_MODE"]
+            [config]
+            greeting = "hello"
+            [limits]
+            memory = "64MiB"
+            request-timeout = "30s"
+            cpu-time = "1s"
+            concurrency = 256
+            body = "10MiB"
+            [instances]
+            mode = "reuse"
+            reuse = 1024
+            concurrent = 16
+            [cache]
+            [[schedule]]
+            every = "5s"
+            name = "tick"
+            "#,
+        )
+        .expect("it is the contract's own example");
+
+        assert_eq!(manifest.routes.len(), 3);
+        assert_eq!(manifest.capabilities.files[0].host, Path::new("/data/plugins/shop/data"));
+        assert_eq!(manifest.limits, PluginLimits::default());
+        assert!(manifest.strip_prefix.is_none());
+    }
+
+    #[test]
+    fn mistakes_name_the_key_and_what_to_write() {
+        for (text, expected) in [
+            ("rotues = []", "did you mean `routes`"),
+            ("[limits]\nmemmory = \"1MiB\"", "did you mean `memory`"),
+            ("[limits]\nrequest-timeout = \"0s\"", "limits.request-timeout"),
+            ("[limits]\nmemory = \"1\"", "limits.memory"),
+            ("routes = [\"api\"]", "\"api\": the path must begin with `/`"),
+            ("routes = [\"/a\", \"/a\"]", "there twice"),
+            ("[instances]\nmode = \"reused\"", "reuse"),
+            ("[instances]\nreuse = 0", "must be at least 1"),
+            ("[capabilities]\nfiles = { data = \"w\" }", "neither \"r\" nor \"rw\""),
+            ("[capabilities]\nfiles = { \"./no-such-folder\" = \"r\" }", "no-such-folder"),
+            ("[config]\nlist = [1]", "config.list"),
+            ("middleware = [\"shop\"]", "cannot wrap itself"),
+        ] {
+            let error = parse(text).expect_err(text);
+
+            assert!(error.contains(expected), "{text}: {error}");
+            assert!(error.contains("shop/plugin.toml"), "{error}");
+        }
+    }
+
+    #[test]
+    fn without_routes_the_name_is_the_prefix() {
+        let manifest = parse("[config]\na = 1").expect("nothing is wrong with it");
+
+        assert_eq!(manifest.strip_prefix.as_deref(), Some("/shop"));
+        assert_eq!(manifest.routes[1].text.as_ref(), "/shop/*");
+        assert_eq!(manifest.config["a"], "1");
+    }
 }

@@ -3,10 +3,43 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-pub mod manifest;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
+pub mod call;
+pub mod chain;
+pub mod code_cache;
+pub mod engine;
+pub mod exchange;
+pub mod instances;
+pub mod interface;
+pub mod lane;
+pub mod load_error;
+pub mod loader;
+pub mod log;
+pub mod manifest;
+pub mod platform;
+pub mod program;
+pub mod registry;
+pub mod state;
+pub mod watcher;
+mod worker;
+pub mod world;
+
+use self::call::{AbandonGuard, Answer, Call, Job};
+use self::chain::Next;
+use self::exchange::{Exchange, Token};
+use self::instances::{Crew, InstanceSet};
+use self::manifest::{Manifest, Mode};
+use self::platform::Platform;
+use self::program::Program;
+use self::state::Environment;
+use self::world::World;
+use crate::admit::{Gate, Permit};
+use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::rejection::Rejection;
-use manifest::Manifest;
 
 /// How a plugin went wrong while it answered. A value, never a panic.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -51,9 +84,10 @@ pub enum Failure {
         /// For the log.
         message: Arc<str>,
     },
-    /// The request's own body was refused while the plugin read it: the client's fault.
-    #[error("the request body was refused: {0}")]
-    Body(Rejection),
+    /// The host refused it on the way: the body was too large or too slow, or a middleware's next
+    /// plugin had no capacity. Not the plugin's fault.
+    #[error("refused by the host: {0}")]
+    Refused(Rejection),
 }
 
 impl Failure {
@@ -67,7 +101,7 @@ impl Failure {
             Self::NoResponse => "no-response",
             Self::Reply { .. } => "bad-reply",
             Self::Instantiate { .. } => "instantiate",
-            Self::Body(_) => "request-body",
+            Self::Refused(_) => "refused",
         }
     }
 
@@ -81,7 +115,7 @@ impl Failure {
             Self::NoResponse => "the plugin did not answer",
             Self::Reply { .. } => "the plugin's answer is not valid",
             Self::Instantiate { .. } => "the plugin could not be started",
-            Self::Body(_) => "the request body was refused",
+            Self::Refused(_) => "the host refused the request",
         }
     }
 }
@@ -95,4 +129,193 @@ pub struct Plugin {
     pub version: Arc<str>,
     /// What its manifest says.
     pub manifest: Arc<Manifest>,
+    /// What it is.
+    pub world: World,
+    /// Bounds its requests at once.
+    pub gate: Gate,
+    crew: Arc<Crew>,
+    sets: Box<[Arc<InstanceSet>]>,
+}
+
+impl Plugin {
+    /// A plugin without instances.
+    pub fn new(
+        platform: &Platform,
+        version: Arc<str>,
+        world: World,
+        program: Program,
+        environment: Environment,
+    ) -> Arc<Self> {
+        let manifest = Arc::clone(&environment.manifest);
+        let name = Arc::clone(&environment.name);
+        let crew = Crew::new(
+            Arc::new(environment),
+            program,
+            platform.drain.clone(),
+            Arc::clone(&platform.lane),
+        );
+        let sets =
+            platform.cores.iter().map(|core| InstanceSet::new(&crew, core.clone())).collect();
+        Arc::new(Self {
+            name,
+            version,
+            world,
+            gate: Gate::new(manifest.limits.concurrency),
+            manifest,
+            crew,
+            sets,
+        })
+    }
+
+    /// Answers a request in one of the instances of `core`.
+    ///
+    /// # Errors
+    /// How the guest went wrong. Dropping the future abandons the call.
+    pub async fn call(
+        &self,
+        core: usize,
+        exchange: &Arc<Exchange>,
+        next: Option<Next>,
+        permit: Permit,
+        mut request: Request<WasiBody>,
+    ) -> Answer {
+        let call = Call::new(exchange, next);
+        set_token(request.headers_mut(), &call.token);
+        let (reply, answer) = oneshot::channel();
+        let mut guard = AbandonGuard::new(Arc::clone(&call));
+        self.sets[core].dispatch(Job { call, request, reply, permit, retried: false });
+        let timeout = self.manifest.limits.request_timeout;
+        match tokio::time::timeout(timeout, answer).await {
+            Ok(Ok(answer)) => {
+                // An answer's body has a guard of its own.
+                guard.disarm();
+                answer
+            }
+            Ok(Err(_dropped)) => Err(Failure::Trap { message: "its instance was dropped".into() }),
+            Err(_elapsed) => Err(Failure::Timeout { after: timeout }),
+        }
+    }
+
+    /// Replaces its code by better code for the same component.
+    pub fn upgrade(&self, program: Program) {
+        self.crew.upgrade(program);
+        for set in &self.sets {
+            set.wake_all();
+        }
+    }
+
+    /// Ends idle instances now and busy ones when their calls do, at the latest after `grace`.
+    pub fn retire(self: &Arc<Self>, grace: Duration) {
+        for set in &self.sets {
+            set.retire();
+        }
+        let plugin = Arc::clone(self);
+        let Some(core) = self.sets.first().map(|set| set.runtime().clone()) else {
+            return;
+        };
+        self.crew.drain.spawn_on(&core, async move {
+            let deadline = tokio::time::Instant::now() + grace;
+            while plugin.instances() > 0 {
+                if tokio::time::Instant::now() >= deadline {
+                    let failure = Failure::Timeout { after: grace };
+                    for set in &plugin.sets {
+                        set.kill(&failure);
+                    }
+                    return;
+                }
+                tokio::time::sleep(RETIRE_POLL).await;
+            }
+        });
+    }
+
+    /// Instances that exist now.
+    pub fn instances(&self) -> usize {
+        self.crew.instances()
+    }
+
+    /// Requests in it now.
+    pub fn in_flight(&self) -> usize {
+        self.gate.taken()
+    }
+
+    /// Whether it is no longer served.
+    pub fn is_retired(&self) -> bool {
+        self.crew.is_retired()
+    }
+
+    /// The code that new instances run.
+    pub fn program(&self) -> Arc<Program> {
+        self.crew.program.load_full()
+    }
+
+    /// What its instances are given.
+    pub fn environment(&self) -> &Arc<Environment> {
+        &self.crew.environment
+    }
+
+    /// How its instances are used.
+    pub fn mode(&self) -> Mode {
+        self.crew.program.load().mode()
+    }
+}
+
+/// How often a retired plugin is looked at.
+const RETIRE_POLL: Duration = Duration::from_millis(100);
+
+/// The field that carries an exchange's token to a plugin.
+pub const EXCHANGE_FIELD: HeaderName = HeaderName::from_static("wharf-exchange");
+
+/// Names the exchange to the guest.
+fn set_token(headers: &mut HeaderMap, token: &Token) {
+    if let Ok(value) = HeaderValue::from_bytes(token.as_bytes()) {
+        headers.insert(EXCHANGE_FIELD, value);
+    }
+}
+
+/// What the engine complains about.
+pub type EngineError = wasmtime::Error;
+/// A body as guests exchange it with the host.
+pub type GuestBody = WasiBody;
+
+fn empty_body() -> WasiBody {
+    WasiBody::new(http_body_util::Empty::new().map_err(|never| match never {}))
+}
+
+/// A request's body as guests read it. Why it ended early is noted on the exchange.
+pub fn guest_body(exchange: &Arc<Exchange>, body: RequestBody) -> WasiBody {
+    if http_body::Body::is_end_stream(&body) {
+        return empty_body();
+    }
+    let exchange = Arc::clone(exchange);
+    WasiBody::new(body.map_err(move |error| {
+        let (rejection, error) = match error {
+            BodyError::TooLarge { limit } => (
+                Some(Rejection::BodyTooLarge { limit }),
+                WasiError::HttpRequestBodySize(Some(limit)),
+            ),
+            BodyError::Timeout => {
+                (Some(Rejection::RequestTimeout), WasiError::ConnectionReadTimeout)
+            }
+            BodyError::Length => (
+                Some(Rejection::bad("the body is not as long as its content-length says")),
+                WasiError::HttpProtocolError,
+            ),
+            BodyError::Malformed(what) => {
+                (Some(Rejection::bad(what)), WasiError::HttpProtocolError)
+            }
+            _ => (None, WasiError::ConnectionTerminated),
+        };
+        if let Some(rejection) = rejection {
+            exchange.note_failure(Failure::Refused(rejection));
+        }
+        error
+    }))
+}
+
+/// A guest's answer as the protocols send it.
+pub fn response_body(body: WasiBody) -> ResponseBody {
+    if http_body::Body::is_end_stream(&body) {
+        return ResponseBody::empty();
+    }
+    ResponseBody::stream(Box::pin(body.map_err(|error| BodyError::Upstream(error.to_string()))))
 }

@@ -1,0 +1,176 @@
+//! [`Exchange`]: what a Wharf host knows of the exchange that a request belongs to.
+//!
+//! The host names the exchange by an unguessable token in the header `wharf-exchange`, which
+//! `wharf:host/exchange` opens. Other hosts set no such header.
+
+/// The header that carries the exchange's token.
+pub const EXCHANGE_HEADER: &str = "wharf-exchange";
+
+/// The HTTP version that the client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1 (or 1.0).
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// HTTP/3.
+    Http3,
+}
+
+impl Protocol {
+    /// `HTTP/1.1`, `HTTP/2` or `HTTP/3`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+            Self::Http3 => "HTTP/3",
+        }
+    }
+}
+
+/// Facts of the TLS session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// For example `TLSv1.3`.
+    pub version: String,
+    /// The cipher suite's IANA name, for example `TLS13_AES_256_GCM_SHA384`.
+    pub cipher: String,
+    /// The negotiated application protocol: `h2`, `http/1.1` or `h3`.
+    pub alpn: Option<String>,
+    /// The server name that the client asked for.
+    pub sni: Option<String>,
+    /// True when the request arrived as 0-RTT data, which can be replayed (RFC 8470).
+    pub early_data: bool,
+}
+
+/// The transport connection that carries the exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Unique within the life of the server process.
+    pub id: u64,
+    /// The HTTP version.
+    pub protocol: Protocol,
+    /// Absent on cleartext connections.
+    pub tls: Option<Tls>,
+    /// The client's address and port.
+    pub peer: String,
+    /// The address and port that the connection was accepted on.
+    pub local: String,
+    /// Requests on this connection so far, this one included.
+    pub requests: u64,
+}
+
+/// Connections by state, over the whole server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionStates {
+    /// Accepted since the server started.
+    pub new: u64,
+    /// Serving at least one request now.
+    pub active: u64,
+    /// Open without a request now.
+    pub idle: u64,
+    /// Given over to a protocol switch now.
+    pub hijacked: u64,
+    /// Closed since the server started.
+    pub closed: u64,
+}
+
+/// An open exchange; valid until its response has ended.
+#[derive(Debug)]
+pub struct Exchange {
+    #[cfg(target_family = "wasm")]
+    inner: bindings::Exchange,
+    /// Natively there is no host, so there is no exchange either.
+    #[cfg(not(target_family = "wasm"))]
+    inner: std::convert::Infallible,
+}
+
+#[cfg(target_family = "wasm")]
+use crate::bindings::wharf::host::exchange as bindings;
+
+#[cfg(target_family = "wasm")]
+impl Exchange {
+    /// Opens the exchange that `token` stands for; `None` where the host does not know it.
+    pub fn open(token: &str) -> Option<Self> {
+        bindings::open(token).ok().map(|inner| Self { inner })
+    }
+
+    /// The id that the access log, error pages and the plugin's log carry.
+    pub fn request_id(&self) -> String {
+        self.inner.request_id()
+    }
+
+    /// The connection as it is now.
+    pub fn connection(&self) -> Connection {
+        let connection = self.inner.connection();
+        Connection {
+            id: connection.id,
+            protocol: match connection.protocol {
+                bindings::Protocol::Http1 => Protocol::Http1,
+                bindings::Protocol::Http2 => Protocol::Http2,
+                bindings::Protocol::Http3 => Protocol::Http3,
+            },
+            tls: connection.tls.map(|tls| Tls {
+                version: tls.version,
+                cipher: tls.cipher,
+                alpn: tls.alpn,
+                sni: tls.sni,
+                early_data: tls.early_data,
+            }),
+            peer: connection.peer,
+            local: connection.local,
+            requests: connection.requests,
+        }
+    }
+
+    /// The pattern of the route that matched, for example `GET /posts/{id}`.
+    pub fn route(&self) -> String {
+        self.inner.route()
+    }
+
+    /// True once the client has left or the host has given the exchange up.
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.cancelled()
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+impl Exchange {
+    /// Opens the exchange that `token` stands for; `None` where the host does not know it.
+    pub fn open(_token: &str) -> Option<Self> {
+        None
+    }
+
+    /// The id that the access log, error pages and the plugin's log carry.
+    pub fn request_id(&self) -> String {
+        match self.inner {}
+    }
+
+    /// The connection as it is now.
+    pub fn connection(&self) -> Connection {
+        match self.inner {}
+    }
+
+    /// The pattern of the route that matched, for example `GET /posts/{id}`.
+    pub fn route(&self) -> String {
+        match self.inner {}
+    }
+
+    /// True once the client has left or the host has given the exchange up.
+    pub fn is_cancelled(&self) -> bool {
+        match self.inner {}
+    }
+}
+
+/// The server's connections by state, now.
+#[cfg(target_family = "wasm")]
+pub fn connection_states() -> ConnectionStates {
+    let states = bindings::states();
+    ConnectionStates {
+        new: states.new,
+        active: states.active,
+        idle: states.idle,
+        hijacked: states.hijacked,
+        closed: states.closed,
+    }
+}

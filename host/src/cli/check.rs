@@ -1,0 +1,135 @@
+//! `wharf check FILE`: what a component is, and why it would be refused.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::plugin::code_cache::CodeCache;
+use crate::plugin::engine::{Engines, Tier};
+use crate::plugin::load_error::LoadError;
+use crate::plugin::loader::{Files, Source};
+use crate::plugin::manifest::{Manifest, Places};
+use crate::plugin::program::Builder;
+use crate::plugin::world::World;
+
+/// Runs the command.
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "commands talk to their user")]
+pub(super) fn run(file: &Path) -> ExitCode {
+    match check(file) {
+        Ok(report) => {
+            print!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err((report, error)) => {
+            print!("{report}");
+            eprintln!("error: {} would be refused: {error}", file.display());
+            ExitCode::from(super::FAILED)
+        }
+    }
+}
+
+fn check(file: &Path) -> Result<String, (String, LoadError)> {
+    let mut report = String::new();
+    match examine(file, &mut report) {
+        Ok(()) => Ok(report),
+        Err(error) => Err((report, error)),
+    }
+}
+
+fn examine(file: &Path, report: &mut String) -> Result<(), LoadError> {
+    let source = source(file)?;
+    let name = source.name.clone();
+    let folder = source.folder.clone();
+    let manifest_file = source.manifest.clone();
+    let files: Files = source.read()?;
+    let mut line = |key: &str, value: &str| {
+        report.push_str(&format!("{key:<14}{value}\n"));
+    };
+    line("plugin", &name);
+    line("version", &files.version);
+    line("size", &format!("{} bytes", files.component().len()));
+    let world = World::of(files.component())?;
+    line("world", &world.to_string());
+    for import in &world.imports {
+        line("import", import);
+    }
+    for export in &world.exports {
+        line("export", export);
+    }
+    let manifest = match (&manifest_file, files.manifest()) {
+        (Some(path), Some(text)) => {
+            let places = Places {
+                file: path.display().to_string(),
+                folder,
+                data: PathBuf::from(crate::config::DEFAULT_DATA).join("plugins").join(&name),
+            };
+            Manifest::parse(&name, text, &places)?
+        }
+        _ => Manifest::bare(&name),
+    };
+    for route in &manifest.routes {
+        line("route", &route.text);
+    }
+    for wrapping in &manifest.middleware {
+        line("middleware", wrapping);
+    }
+    let mode = world.mode(&manifest);
+    line("mode", mode.label());
+    let granted = &manifest.capabilities;
+    for origin in &granted.outbound {
+        line("outbound", origin);
+    }
+    for grant in &granted.files {
+        let access = if grant.write { "rw" } else { "r" };
+        line("files", &format!("{} ({access}, {})", grant.guest, grant.host.display()));
+    }
+    for variable in &granted.env {
+        line("env", variable);
+    }
+    if granted.registry {
+        line("registry", "granted");
+    }
+    for key in &manifest.later {
+        line("no effect", key);
+    }
+    // Linking is what finds imports that the host lacks; the baseline compiler gets there soonest.
+    let failed =
+        |error: crate::plugin::EngineError| LoadError::Compile { cause: format!("{error:#}") };
+    let engines = Arc::new(Engines::new().map_err(failed)?);
+    let builder = Builder::new(engines, CodeCache::none()).map_err(failed)?;
+    match builder.build(&files.version, files.component(), mode, Tier::Baseline) {
+        Err(LoadError::Compile { .. }) => {
+            builder.build(&files.version, files.component(), mode, Tier::Optimised)?
+        }
+        program => program?,
+    };
+    Ok(())
+}
+
+/// A bare file with the manifest beside it, or the component in a plugin's folder.
+fn source(file: &Path) -> Result<Source, LoadError> {
+    let name_of = |path: &Path| {
+        path.file_stem().and_then(|name| name.to_str()).unwrap_or_default().to_owned()
+    };
+    let parent = match file.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let folder_manifest = parent.join("plugin.toml");
+    if folder_manifest.is_file() {
+        let folder = parent.canonicalize().unwrap_or_else(|_| parent.clone());
+        return Ok(Source {
+            name: name_of(&folder),
+            component: file.to_owned(),
+            manifest: Some(folder_manifest),
+            folder: parent,
+        });
+    }
+    let manifest = file.with_extension("toml");
+    Ok(Source {
+        name: name_of(file),
+        component: file.to_owned(),
+        manifest: manifest.is_file().then_some(manifest),
+        folder: parent,
+    })
+}

@@ -1,0 +1,222 @@
+//! The response: how its body is framed (RFC 9112 §6), and its head on the wire.
+
+use bytes::Bytes;
+use http::header::{
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, response};
+use http_body::{Frame, SizeHint};
+
+use super::output::Output;
+use super::timer::write_date;
+use crate::http::validate;
+
+/// What of the request decides about the response's form.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// HTTP/1.0 or HTTP/1.1.
+    pub(super) version: Version,
+    /// The method is HEAD.
+    pub(super) head: bool,
+    /// The client takes trailers.
+    pub(super) takes_trailers: bool,
+    /// The connection may go on afterwards.
+    pub(super) persist: bool,
+}
+
+impl Asked {
+    /// For the answer to something that could not be understood.
+    pub(super) fn unknown(method: &Method) -> Self {
+        Self {
+            version: Version::HTTP_11,
+            head: *method == Method::HEAD,
+            takes_trailers: false,
+            persist: false,
+        }
+    }
+}
+
+/// How the body's end is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// No body follows this head.
+    None,
+    /// So many bytes are still to come.
+    Length(u64),
+    /// Chunks, and trailers if the client takes them.
+    Chunked { trailers: bool },
+    /// Until the connection closes: HTTP/1.0 only.
+    Close,
+    /// The last byte is queued.
+    Over,
+}
+
+/// The body was longer or shorter than its head had said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WrongLength;
+
+/// Whether a response may have neither body nor `Content-Length` of its own making.
+fn is_bodiless(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// Decides the framing and writes the head. `asked.persist` becomes what holds after it.
+pub(super) fn write_head(
+    out: &mut Vec<u8>,
+    parts: &response::Parts,
+    size: &SizeHint,
+    asked: &mut Asked,
+    alt_svc: Option<&HeaderValue>,
+) -> Framing {
+    let headers = &parts.headers;
+    let status = parts.status;
+    let declared = declared_length(headers);
+    let trailers = asked.version == Version::HTTP_11
+        && asked.takes_trailers
+        && headers.contains_key(TRAILER)
+        && !asked.head;
+    let framing = if is_bodiless(status) {
+        Framing::None
+    } else {
+        match declared.or_else(|| size.exact()) {
+            Some(length) if !trailers => Framing::Length(length),
+            _ if asked.version == Version::HTTP_11 => {
+                Framing::Chunked { trailers: asked.takes_trailers }
+            }
+            _ => Framing::Close,
+        }
+    };
+    let says_close = headers.get_all(CONNECTION).iter().any(|value| {
+        value.as_bytes().split(|&b| b == b',').any(|m| m.trim_ascii().eq_ignore_ascii_case(b"close"))
+    });
+    asked.persist &= !says_close && (framing != Framing::Close || asked.head);
+
+    out.reserve(256);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let mut dated = false;
+    let mut advertised = false;
+    for (name, value) in headers {
+        if is_ours(name) || *name == TRAILER && framing != (Framing::Chunked { trailers: true }) {
+            continue;
+        }
+        dated |= *name == DATE;
+        advertised |= *name == ALT_SVC;
+        write_field(out, name, value);
+    }
+    match framing {
+        // What the body would have been: for HEAD and 304 only what is known (RFC 9110 §8.6).
+        Framing::Length(0) if asked.head && declared.is_none() => {}
+        Framing::Length(length) => write_length(out, length),
+        Framing::None if status == StatusCode::NOT_MODIFIED => {
+            if let Some(length) = declared {
+                write_length(out, length);
+            }
+        }
+        Framing::Chunked { .. } if !asked.head => {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        }
+        _ => {}
+    }
+    if !asked.persist {
+        out.extend_from_slice(b"connection: close\r\n");
+    } else if asked.version == Version::HTTP_10 {
+        out.extend_from_slice(b"connection: keep-alive\r\n");
+    }
+    if let Some(value) = alt_svc.filter(|_| !advertised) {
+        write_field(out, &ALT_SVC, value);
+    }
+    if !dated {
+        out.extend_from_slice(b"date: ");
+        write_date(out);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    if asked.head { Framing::None } else { framing }
+}
+
+impl Framing {
+    /// Queues one frame of the body.
+    ///
+    /// # Errors
+    /// [`WrongLength`] before a byte too much is queued.
+    pub(super) fn frame(
+        &mut self,
+        output: &mut Output,
+        frame: Frame<Bytes>,
+    ) -> Result<(), WrongLength> {
+        match frame.into_data() {
+            Ok(data) if data.is_empty() => {}
+            Ok(data) => match self {
+                Self::Length(left) => {
+                    *left = left.checked_sub(data.len() as u64).ok_or(WrongLength)?;
+                    output.push(data);
+                }
+                Self::Chunked { .. } => output.push_chunk(data),
+                Self::Close => output.push(data),
+                Self::None | Self::Over => {}
+            },
+            Err(frame) => {
+                if let (Self::Chunked { trailers: true }, Ok(trailers)) =
+                    (&self, frame.into_trailers())
+                {
+                    let trailers = validate::trailers(trailers).unwrap_or_default();
+                    let out = output.head();
+                    out.extend_from_slice(b"0\r\n");
+                    for (name, value) in &trailers {
+                        write_field(out, name, value);
+                    }
+                    out.extend_from_slice(b"\r\n");
+                    *self = Self::Over;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues the end of the body.
+    ///
+    /// # Errors
+    /// [`WrongLength`] if bytes are missing: they are never made up.
+    pub(super) fn end(&mut self, output: &mut Output) -> Result<(), WrongLength> {
+        match self {
+            Self::Length(left) if *left > 0 => return Err(WrongLength),
+            Self::Chunked { .. } => output.push_last_chunk(),
+            _ => {}
+        }
+        *self = Self::Over;
+        Ok(())
+    }
+}
+
+/// Fields that only the connection writes; whatever the response says of them is void.
+fn is_ours(name: &HeaderName) -> bool {
+    *name == CONTENT_LENGTH
+        || *name == CONNECTION
+        || *name == TRANSFER_ENCODING
+        || *name == UPGRADE
+        || *name == TE
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let length = validate::parse_content_length(values.next()?)?;
+    values.next().is_none().then_some(length)
+}
+
+fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_length(out: &mut Vec<u8>, length: u64) {
+    out.extend_from_slice(b"content-length: ");
+    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}

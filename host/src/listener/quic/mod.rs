@@ -1,0 +1,315 @@
+//! QUIC: one quinn endpoint a core, on a UDP socket of its own that shares the TLS listener's port.
+//!
+//! With SO_REUSEPORT the kernel chooses the core by the client's address, so a client whose address
+//! changes (RFC 9000 §9) would reach a core that does not know its connection: [`steer`] hands such
+//! datagrams to the core that their connection id names. The accept loop only accepts: handshakes
+//! run in the connection's own task, under a deadline. [`facts`] knows what TLS agreed on.
+
+mod facts;
+mod steer;
+
+use std::any::Any;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use quinn::crypto::rustls::NoInitialCipherSuite;
+use quinn::{
+    AsyncTimer, AsyncUdpSocket, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming,
+    Runtime, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+};
+use socket2::SockRef;
+use tokio::time::timeout;
+
+pub use self::steer::MAX_CORES;
+use self::steer::{CoreIds, Post, Steered};
+use crate::drain::Drain;
+use crate::http::conn::{Conn, Protocol};
+use crate::http::limits::Limits;
+use crate::http::{Handle, Serving, h3};
+
+/// Bytes of the kernel's buffers of each socket: a core that is busy for a few milliseconds must not
+/// lose datagrams. The kernel may grant less (`net.core.rmem_max`).
+const SOCKET_BUFFER: usize = 2 << 20;
+/// Handshakes running on one core past which a client must prove its address first (RFC 9000
+/// §8.1.2).
+const RETRY_ABOVE: usize = 64;
+/// Handshakes running on one core; further ones are refused.
+const MAX_HANDSHAKES: usize = 1024;
+/// Bytes that one stream's sender may be ahead of its reader.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// Bytes that a connection's sender may be ahead of its readers, over all streams.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Bytes of responses that wait for acknowledgement, over one connection.
+const SEND_WINDOW: u64 = 8 << 20;
+/// Unidirectional streams at once: control, two of QPACK, and room for grease.
+const UNI_STREAMS: u32 = 8;
+
+/// Takes a connection slot for a peer; `None` refuses it. The slot is free when what is returned is
+/// dropped.
+pub type Admit = Arc<dyn Fn(IpAddr) -> Option<Box<dyn Any + Send>> + Send + Sync>;
+
+/// Why QUIC cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuicError {
+    /// The TLS configuration has no suite that QUIC needs.
+    #[error("the TLS configuration has no TLS 1.3 suite for QUIC")]
+    Suite(#[from] NoInitialCipherSuite),
+    /// More cores than connection ids can name.
+    #[error("QUIC can be spread over {MAX_CORES} cores at most, not {0}")]
+    TooManyCores(usize),
+    /// The socket cannot be used.
+    #[error("the UDP socket cannot be used")]
+    Socket(#[from] io::Error),
+}
+
+/// What the endpoints of all cores have in common: keys, settings and the way to each other.
+pub struct Quic {
+    endpoint: EndpointConfig,
+    server: ServerConfig,
+    posts: Vec<Post>,
+}
+
+impl Quic {
+    /// Prepares for `cores` endpoints. `tls` must offer TLS 1.3 only where it matters and the ALPN
+    /// name [`h3::ALPN`]; early data stays off whatever it says.
+    ///
+    /// # Errors
+    /// See [`QuicError`].
+    pub fn new(
+        tls: Arc<rustls::ServerConfig>,
+        cores: usize,
+        limits: &Limits,
+    ) -> Result<Self, QuicError> {
+        if cores == 0 || cores > MAX_CORES {
+            return Err(QuicError::TooManyCores(cores));
+        }
+        let mut server = ServerConfig::with_crypto(facts::server_config(tls)?);
+        server
+            .transport_config(Arc::new(transport(limits)))
+            // What waits to be accepted; the accept loop takes them at once.
+            .max_incoming(MAX_HANDSHAKES);
+        Ok(Self {
+            // One value for all: its keys for stateless resets and `server`'s for tokens are shared,
+            // because any core may be asked for either.
+            endpoint: EndpointConfig::default(),
+            server,
+            posts: (0..cores).map(|_| Post::new()).collect(),
+        })
+    }
+
+    /// Makes one core's endpoint. Must run inside that core's runtime, where its tasks will live.
+    ///
+    /// # Errors
+    /// [`QuicError::Socket`].
+    ///
+    /// # Panics
+    /// If `core` is none of those prepared for, or has its endpoint already.
+    pub fn bind(
+        &self,
+        core: usize,
+        socket: UdpSocket,
+        drain: &Drain,
+    ) -> Result<Endpoint, QuicError> {
+        socket.set_nonblocking(true)?;
+        let buffers = SockRef::from(&socket);
+        // Less than asked for is no reason not to serve.
+        let _granted = buffers.set_recv_buffer_size(SOCKET_BUFFER);
+        let _granted = buffers.set_send_buffer_size(SOCKET_BUFFER);
+
+        let runtime = Arc::new(Tracked {
+            drain: drain.clone(),
+        });
+        let socket = runtime.wrap_udp_socket(socket)?;
+        let socket = Arc::new(Steered::new(socket, core, &self.posts));
+        let cores = self.posts.len();
+        let mut config = self.endpoint.clone();
+        config.cid_generator(move || Box::new(CoreIds::new(core, cores)));
+        Ok(Endpoint::new_with_abstract_socket(
+            config,
+            Some(self.server.clone()),
+            socket,
+            runtime,
+        )?)
+    }
+}
+
+impl std::fmt::Debug for Quic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Quic")
+            .field("cores", &self.posts.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn transport(limits: &Limits) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    // A timeout that is too long to be said is none.
+    let idle = IdleTimeout::try_from(limits.idle_timeout).ok();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams))
+        .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(SEND_WINDOW)
+        .max_idle_timeout(idle)
+        .keep_alive_interval(None)
+        .datagram_receive_buffer_size(None);
+    transport
+}
+
+/// quinn's runtime, with its tasks tracked by the drain: it waits until what the connections still
+/// had to say was sent.
+#[derive(Debug)]
+struct Tracked {
+    drain: Drain,
+}
+
+impl Runtime for Tracked {
+    fn new_timer(&self, at: std::time::Instant) -> Pin<Box<dyn AsyncTimer>> {
+        TokioRuntime.new_timer(at)
+    }
+
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.drain.spawn(future);
+    }
+
+    fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        TokioRuntime.wrap_udp_socket(socket)
+    }
+
+    fn now(&self) -> std::time::Instant {
+        TokioRuntime.now()
+    }
+}
+
+/// Accepts on one core's endpoint until the drain begins, and refuses until the last connection is
+/// gone.
+pub async fn serve<H: Handle>(endpoint: Endpoint, serving: Serving<H>, admit: Admit) {
+    let handshakes = Arc::new(AtomicUsize::new(0));
+    loop {
+        let incoming = tokio::select! {
+            incoming = endpoint.accept() => incoming,
+            () = serving.drain.draining() => break,
+        };
+        let Some(incoming) = incoming else { break };
+        let pending = handshakes.load(Ordering::Relaxed);
+        if pending >= MAX_HANDSHAKES {
+            incoming.refuse();
+            continue;
+        }
+        if pending >= RETRY_ABOVE && incoming.may_retry() {
+            // Cannot fail: it was asked just now. A client that did not answer costs nothing.
+            let _retried = incoming.retry();
+            continue;
+        }
+        let Some(slot) = admit(incoming.remote_address().ip()) else {
+            incoming.refuse();
+            continue;
+        };
+        let handshake = Handshake::begin(&handshakes);
+        let endpoint = endpoint.clone();
+        let connection = connection(incoming, endpoint, handshake, serving.clone());
+        serving.drain.spawn(async move {
+            let _slot = slot;
+            connection.await;
+        });
+    }
+    // New connections are told so at once while the old ones drain.
+    loop {
+        tokio::select! {
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => incoming.refuse(),
+                None => break,
+            },
+            () = endpoint.wait_idle() => break,
+        }
+    }
+}
+
+/// Counts a handshake for as long as it runs.
+struct Handshake(Arc<AtomicUsize>);
+
+impl Handshake {
+    fn begin(running: &Arc<AtomicUsize>) -> Self {
+        running.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(running))
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One connection from its first packet to its last.
+async fn connection<H: Handle>(
+    incoming: Incoming,
+    endpoint: Endpoint,
+    handshake: Handshake,
+    serving: Serving<H>,
+) {
+    let peer = incoming.remote_address();
+    let Some(connection) = shake(incoming, serving.limits.handshake_timeout).await else {
+        return;
+    };
+    drop(handshake);
+    let tls = facts::tls(&connection);
+    if tls.alpn.as_deref().map(str::as_bytes) != Some(h3::ALPN) {
+        // RFC 9001 §8.1 has TLS refuse it; a configuration without ALPN would let it pass.
+        connection.close(VarInt::from_u32(NO_APPLICATION_PROTOCOL), b"no h3");
+        return;
+    }
+    let conn = Conn::new(
+        serving.core,
+        peer,
+        local(&connection, &endpoint),
+        Protocol::H3,
+        Some(tls),
+        Arc::clone(&serving.states),
+    );
+    h3::serve(connection, conn, serving).await;
+}
+
+/// The crypto error code of the TLS alert (RFC 9001 §4.8).
+const NO_APPLICATION_PROTOCOL: u32 = 0x178;
+
+async fn shake(incoming: Incoming, limit: Duration) -> Option<Connection> {
+    // The client's hello is read here, in its own task: that costs a signature.
+    let outcome = match incoming.accept() {
+        Ok(connecting) => timeout(limit, connecting).await,
+        Err(error) => Ok(Err(error)),
+    };
+    match outcome {
+        Ok(Ok(connection)) => Some(connection),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "QUIC handshake failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("QUIC handshake timed out");
+            None
+        }
+    }
+}
+
+/// The address that the client sent to; on a wildcard socket only the packets know it.
+fn local(connection: &Connection, endpoint: &Endpoint) -> SocketAddr {
+    let bound = endpoint
+        .local_addr()
+        .unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    match connection.local_ip() {
+        Some(ip) => SocketAddr::new(ip, bound.port()),
+        None => bound,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

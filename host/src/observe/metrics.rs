@@ -1,0 +1,389 @@
+//! Every metric, defined once. What each request adds to is in [`super::series`]; what happens
+//! rarely is a labelled family here. Label values are bounded: route patterns, plugin names, enums.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::series::Series;
+use crate::http::conn::{ConnStates, Protocol};
+use crate::http::rejection::Rejection;
+use crate::plugin::Failure;
+use crate::plugin::log::PluginLogs;
+use crate::plugin::manifest::Mode;
+
+/// Upper bounds of the compile and reload buckets, in seconds.
+const SLOW_BUCKETS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// Why a connection was closed before it was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusedConnection {
+    /// Too many in all.
+    Connections,
+    /// Too many from its address.
+    Address,
+    /// The TLS or QUIC handshake failed or took too long.
+    Handshake,
+    /// The server is draining.
+    Draining,
+    /// Accepting itself failed; for example no file descriptor is left.
+    Accept,
+}
+
+impl RefusedConnection {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Address => "address",
+            Self::Handshake => "handshake",
+            Self::Draining => "draining",
+            Self::Accept => "accept",
+        }
+    }
+}
+
+/// The compiler that made a plugin's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// Winch: fast to compile.
+    Baseline,
+    /// Cranelift: fast to run.
+    Optimized,
+    /// Neither: it was in the code cache.
+    Cached,
+}
+
+impl Tier {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Optimized => "optimized",
+            Self::Cached => "cached",
+        }
+    }
+}
+
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reload {
+    /// A version is live.
+    Published,
+    /// The plugin is gone.
+    Removed,
+    /// It was refused; what was served before still is.
+    Failed,
+}
+
+impl Reload {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Removed => "removed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Plugin {
+    plugin: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PluginKind {
+    plugin: String,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PluginMode {
+    plugin: String,
+    mode: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PluginOutcome {
+    plugin: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TierLabel {
+    tier: &'static str,
+}
+
+/// All metrics of one server.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Per route.
+    pub series: Arc<Series>,
+    failures: Family<PluginKind, Counter>,
+    rejections: Family<Reason, Counter>,
+    refused: Family<Reason, Counter>,
+    instances: Family<PluginMode, Gauge>,
+    compile: Family<TierLabel, Histogram>,
+    reloads: Family<PluginOutcome, Counter>,
+    reload: Family<Plugin, Histogram>,
+    host: Arc<Host>,
+}
+
+impl Metrics {
+    /// All metrics at zero, for a server of `cores` cores.
+    pub fn new(cores: usize, states: Arc<ConnStates>) -> Self {
+        let slow = || Histogram::new(SLOW_BUCKETS);
+        let metrics = Self {
+            registry: Registry::default(),
+            series: Arc::new(Series::new(cores)),
+            failures: Family::default(),
+            rejections: Family::default(),
+            refused: Family::default(),
+            instances: Family::default(),
+            compile: Family::new_with_constructor(slow),
+            reloads: Family::default(),
+            reload: Family::new_with_constructor(slow),
+            host: Arc::new(Host {
+                states,
+                started: SystemTime::now(),
+                plugin_logs: OnceLock::new(),
+                dropped_log_lines: OnceLock::new(),
+            }),
+        };
+        metrics.registered()
+    }
+
+    fn registered(mut self) -> Self {
+        let registry = &mut self.registry;
+        registry.register_collector(Box::new(Arc::clone(&self.series)));
+        registry.register_collector(Box::new(Arc::clone(&self.host)));
+        registry.register("wharf_failures", "Requests a plugin failed", self.failures.clone());
+        registry.register("wharf_rejections", "Requests refused", self.rejections.clone());
+        registry.register(
+            "wharf_connections_refused",
+            "Connections closed unserved",
+            self.refused.clone(),
+        );
+        registry.register("wharf_plugin_instances", "Instances alive", self.instances.clone());
+        registry.register(
+            "wharf_compile_seconds",
+            "Time to make a component runnable",
+            self.compile.clone(),
+        );
+        registry.register("wharf_reloads", "Changes of plugins", self.reloads.clone());
+        registry.register(
+            "wharf_reload_seconds",
+            "From the change of a file to its publication",
+            self.reload.clone(),
+        );
+        self
+    }
+
+    /// A plugin failed a request.
+    pub fn failed(&self, plugin: &str, failure: &Failure) {
+        let labels = PluginKind { plugin: plugin.to_owned(), kind: failure.label() };
+        self.failures.get_or_create(&labels).inc();
+    }
+
+    /// A request was refused; also where no exchange was begun for it.
+    pub fn rejected(&self, rejection: &Rejection) {
+        self.rejections.get_or_create(&Reason { reason: rejection.label() }).inc();
+    }
+
+    /// A connection was closed unserved.
+    pub fn refused_connection(&self, reason: RefusedConnection) {
+        self.refused.get_or_create(&Reason { reason: reason.label() }).inc();
+    }
+
+    /// The number of a plugin's instances; the handle is cheap to keep, to raise and to lower.
+    pub fn instances(&self, plugin: &str, mode: Mode) -> Gauge {
+        let mode = match mode {
+            Mode::Reuse => "reuse",
+            Mode::Isolated => "isolated",
+        };
+        self.instances.get_or_create(&PluginMode { plugin: plugin.to_owned(), mode }).clone()
+    }
+
+    /// A component was made runnable.
+    pub fn compiled(&self, tier: Tier, took: Duration) {
+        let labels = TierLabel { tier: tier.label() };
+        self.compile.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A change of a plugin was dealt with.
+    pub fn reloaded(&self, plugin: &str, outcome: Reload, took: Duration) {
+        let plugin = plugin.to_owned();
+        let labels = PluginOutcome { plugin: plugin.clone(), outcome: outcome.label() };
+        self.reloads.get_or_create(&labels).inc();
+        self.reload.get_or_create(&Plugin { plugin }).observe(took.as_secs_f64());
+    }
+
+    /// Counts what the plugins' logs drop. Once, at start.
+    pub fn watch_plugin_logs(&self, logs: PluginLogs) {
+        let _already = self.host.plugin_logs.set(logs);
+    }
+
+    /// Counts the log lines of the host that are dropped. Once, at start.
+    pub fn watch_dropped_log_lines(&self, dropped: Arc<AtomicU64>) {
+        let _already = self.host.dropped_log_lines.set(dropped);
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub fn open_metrics(&self) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        // Writing to a `String` cannot fail.
+        let _infallible = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// Everything in the Prometheus text format 0.0.4: what scrapers that do not ask for
+    /// OpenMetrics understand. There a counter's type names its sample, and units and the end mark
+    /// do not exist.
+    pub fn prometheus_text(&self) -> String {
+        let open = self.open_metrics();
+        let mut text = String::with_capacity(open.len());
+        let mut counters: Vec<&str> = Vec::new();
+        for line in open.lines() {
+            if let Some(name) =
+                line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" counter"))
+            {
+                counters.push(name);
+            }
+        }
+        for line in open.lines() {
+            let mut words = line.splitn(4, ' ');
+            match (words.next(), words.next(), words.next(), words.next()) {
+                (Some("#"), Some("UNIT" | "EOF"), ..) => continue,
+                (Some("#"), Some(kind), Some(name), Some(rest)) if counters.contains(&name) => {
+                    text.push_str(&format!("# {kind} {name}_total {rest}"));
+                }
+                _ => text.push_str(line),
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// What is read when it is asked for: connections, the process, the build.
+#[derive(Debug)]
+struct Host {
+    states: Arc<ConnStates>,
+    started: SystemTime,
+    plugin_logs: OnceLock<PluginLogs>,
+    dropped_log_lines: OnceLock<Arc<AtomicU64>>,
+}
+
+impl Collector for Host {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let states = &self.states;
+        let help = "Open connections by state";
+        let mut metric = gauge(&mut encoder, "wharf_connections", help)?;
+        for (state, number) in
+            [("active", &states.active), ("idle", &states.idle), ("hijacked", &states.hijacked)]
+        {
+            metric.encode_family(&[("state", state)])?.encode_gauge(&signed(load(number)))?;
+        }
+        let help = "Open connections by protocol";
+        let mut metric = gauge(&mut encoder, "wharf_connections_open", help)?;
+        for protocol in [Protocol::H1, Protocol::H2, Protocol::H3] {
+            let open = load(&states.open[protocol as usize]);
+            let labels = [("protocol", protocol.label())];
+            metric.encode_family(&labels)?.encode_gauge(&signed(open))?;
+        }
+        let accepted = load(&states.accepted);
+        counter(&mut encoder, "wharf_connections_accepted", "Connections accepted", accepted)?;
+        if let Some(logs) = self.plugin_logs.get() {
+            let help = "Output of plugins that their logs did not take";
+            let dropped = logs.dropped_bytes();
+            counter(&mut encoder, "wharf_plugin_log_dropped_bytes", help, dropped)?;
+        }
+        if let Some(dropped) = self.dropped_log_lines.get() {
+            let help = "Lines of the host's own log dropped because nobody took them in time";
+            counter(&mut encoder, "wharf_log_dropped_lines", help, load(dropped))?;
+        }
+        self.encode_process(&mut encoder)?;
+        let mut metric = gauge(&mut encoder, "wharf_build_info", "The version that runs")?;
+        let labels = [("version", env!("CARGO_PKG_VERSION"))];
+        metric.encode_family(&labels)?.encode_gauge(&1)
+    }
+}
+
+impl Host {
+    fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        let seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
+        let mut metric = encoder.encode_descriptor(
+            "process_cpu_seconds",
+            "CPU time of the process",
+            None,
+            MetricType::Counter,
+        )?;
+        metric.encode_counter::<NoLabelSet, _, f64>(&seconds, None)?;
+        let started = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let help = "Start of the process, in seconds since 1970";
+        plain_gauge(encoder, "process_start_time_seconds", help, &started.as_secs_f64())?;
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        for (field, name, help, factor) in [
+            ("VmRSS:", "process_resident_memory_bytes", "Memory in use", 1024),
+            ("VmSize:", "process_virtual_memory_bytes", "Address space in use", 1024),
+            ("Threads:", "process_threads", "Threads", 1),
+        ] {
+            let line = status.lines().find_map(|line| line.strip_prefix(field));
+            let number = line.and_then(|line| line.split_whitespace().next()?.parse::<i64>().ok());
+            if let Some(number) = number {
+                plain_gauge(encoder, name, help, &(number * factor))?;
+            }
+        }
+        if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+            let open = i64::try_from(open.count()).unwrap_or(i64::MAX);
+            plain_gauge(encoder, "process_open_fds", "Open file descriptors", &open)?;
+        }
+        Ok(())
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn gauge<'e>(
+    encoder: &'e mut DescriptorEncoder<'_>,
+    name: &'e str,
+    help: &str,
+) -> Result<MetricEncoder<'e>, fmt::Error> {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)
+}
+
+fn plain_gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: &impl EncodeGaugeValue,
+) -> fmt::Result {
+    gauge(encoder, name, help)?.encode_gauge(value)
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
+}

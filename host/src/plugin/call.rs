@@ -1,0 +1,285 @@
+//! One call of a guest: its state from the moment it is given to an instance until the guest has
+//! returned and its response body is over, and the body that carries both ends of that.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep};
+use wasmtime::component::GuestTaskId;
+use wasmtime_wasi_http::{Error as WasiError, WasiBody};
+
+use super::Failure;
+use super::chain::Next;
+use super::exchange::{Exchange, Token};
+use super::instances::WorkerHandle;
+use crate::admit::Permit;
+
+/// What a caller waits for.
+pub type Answer = Result<Response<WasiBody>, Failure>;
+
+/// A call that no instance has begun.
+pub struct Job {
+    /// Its shared state.
+    pub call: Arc<Call>,
+    /// The request as the guest gets it.
+    pub request: http::Request<WasiBody>,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Answer>,
+    /// The right to run; held until the call is over, not until the client is.
+    pub permit: Permit,
+    /// Whether an instance has already failed under it.
+    pub retried: bool,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("call", &self.call).finish_non_exhaustive()
+    }
+}
+
+/// The shared state of one call.
+#[derive(Debug)]
+pub struct Call {
+    /// The exchange it serves.
+    pub exchange: Arc<Exchange>,
+    /// Names the exchange to this guest.
+    pub token: Token,
+    /// Where a middleware's own request goes on.
+    pub next: Option<Next>,
+    /// The guest task, once it runs.
+    pub task: OnceLock<GuestTaskId>,
+    /// The worker that runs it, once one does.
+    pub worker: OnceLock<Weak<WorkerHandle>>,
+    /// For 0.2 middleware, which cannot make a request of its own: the request to hand on.
+    pub original: Mutex<Option<http::Request<WasiBody>>>,
+    abandoned: AtomicBool,
+    over: AtomicBool,
+    failure: OnceLock<Failure>,
+}
+
+impl Call {
+    /// A call that has not begun.
+    pub fn new(exchange: &Arc<Exchange>, next: Option<Next>) -> Arc<Self> {
+        Arc::new(Self {
+            exchange: Arc::clone(exchange),
+            token: Token::random(),
+            next,
+            task: OnceLock::new(),
+            worker: OnceLock::new(),
+            original: Mutex::new(None),
+            abandoned: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            failure: OnceLock::new(),
+        })
+    }
+
+    /// Nobody waits for it any more. True the first time.
+    pub fn abandon(&self) -> bool {
+        self.exchange.cancel();
+        !self.abandoned.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether nobody waits for it any more.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// Its instance is lost: a body that is still being sent must not end as if it were complete.
+    pub fn fail(&self, failure: Failure) {
+        let _first_wins = self.failure.set(failure);
+    }
+
+    /// Why its instance was lost, if it was.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.get()
+    }
+
+    /// Whether the guest has returned and the response body is over.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+}
+
+/// A call's place in its instance. Held by the guest's running function and by the response body;
+/// when both are gone the call is over, the place is free and the permit is given back.
+pub struct Place {
+    call: Arc<Call>,
+    worker: Arc<WorkerHandle>,
+    _permit: Permit,
+}
+
+impl Place {
+    /// The place of `call` in `worker`.
+    pub fn new(call: Arc<Call>, worker: Arc<WorkerHandle>, permit: Permit) -> Arc<Self> {
+        Arc::new(Self { call, worker, _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.call.over.store(true, Ordering::Relaxed);
+        self.worker.leave(&self.call);
+    }
+}
+
+/// Abandons its call unless it is disarmed: held by whoever waits for the answer, then by the body.
+pub struct AbandonGuard {
+    call: Arc<Call>,
+    armed: bool,
+}
+
+impl AbandonGuard {
+    /// Armed.
+    pub fn new(call: Arc<Call>) -> Self {
+        Self { call, armed: true }
+    }
+
+    /// The call is in good hands or over.
+    pub fn disarm(&mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for AbandonGuard {
+    fn drop(&mut self) {
+        if self.armed
+            && self.call.abandon()
+            && let Some(worker) = self.call.worker.get().and_then(Weak::upgrade)
+        {
+            worker.wake();
+        }
+    }
+}
+
+/// A guest's response body. It ends with an error when its instance is lost (wasmtime's own body
+/// then ends as if it were complete), when the guest makes no progress within the request timeout
+/// (zero-length chunks are none), and its drop before the end abandons the call.
+pub struct CallBody {
+    inner: WasiBody,
+    guard: AbandonGuard,
+    place: Option<Arc<Place>>,
+    timeout: Duration,
+    stalled: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+/// Empty frames in a row after which the body lets others run.
+const MAX_EMPTY_FRAMES: usize = 16;
+
+impl CallBody {
+    /// The body of `call`'s answer.
+    pub fn new(inner: WasiBody, call: Arc<Call>, place: Arc<Place>, timeout: Duration) -> Self {
+        Self { inner, guard: AbandonGuard::new(call), place: Some(place), timeout, stalled: None }
+    }
+
+    fn end(&mut self) {
+        self.guard.disarm();
+        self.place = None;
+    }
+
+    fn lost(&self) -> Option<WasiError> {
+        self.guard.call.failure().map(|failure| WasiError::InternalError(Some(failure.to_string())))
+    }
+}
+
+impl Body for CallBody {
+    type Data = Bytes;
+    type Error = WasiError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
+        let this = &mut *self;
+        if this.place.is_none() {
+            return Poll::Ready(None);
+        }
+        for _ in 0..MAX_EMPTY_FRAMES {
+            match Pin::new(&mut this.inner).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if frame.data_ref().is_some_and(Bytes::is_empty) {
+                        continue;
+                    }
+                    this.stalled = None;
+                    if frame.is_trailers() || this.inner.is_end_stream() {
+                        this.end();
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    let error = this.lost().unwrap_or(error);
+                    this.place = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Poll::Ready(None) => {
+                    let lost = this.lost();
+                    this.end();
+                    return Poll::Ready(lost.map(Err));
+                }
+                Poll::Pending => {
+                    let timeout = this.timeout;
+                    let (_, sleep) = this.stalled.get_or_insert_with(|| {
+                        (Instant::now(), Box::pin(tokio::time::sleep(timeout)))
+                    });
+                    std::task::ready!(Future::poll(sleep.as_mut(), cx));
+                    this.place = None;
+                    return Poll::Ready(Some(Err(WasiError::HttpResponseTimeout)));
+                }
+            }
+        }
+        // Time still counts: a guest that only writes nothing is stalled.
+        let timeout = this.timeout;
+        let (since, _) = this
+            .stalled
+            .get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(timeout))));
+        if since.elapsed() >= timeout {
+            this.place = None;
+            return Poll::Ready(Some(Err(WasiError::HttpResponseTimeout)));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.place.is_none() || (self.inner.is_end_stream() && self.guard.call.failure().is_none())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.place.is_none() { SizeHint::with_exact(0) } else { self.inner.size_hint() }
+    }
+}
+
+impl Drop for CallBody {
+    fn drop(&mut self) {
+        // Bodies that were complete from the start (no bytes at all) are never polled.
+        if self.place.is_some() && self.inner.is_end_stream() {
+            self.guard.disarm();
+        }
+    }
+}
+
+/// The body that a 0.2 middleware sees: the original, unless it was handed on before it was read.
+pub struct OriginalBody(pub Arc<Call>);
+
+impl Body for OriginalBody {
+    type Data = Bytes;
+    type Error = WasiError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
+        match &mut *self.0.original.lock() {
+            Some(request) => Pin::new(request.body_mut()).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+}

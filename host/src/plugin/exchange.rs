@@ -1,0 +1,93 @@
+//! One HTTP exchange as plugins and their interfaces see it, and the token that names it to a guest.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::Failure;
+use crate::http::conn::Conn;
+
+/// One exchange. Shared by the pipeline, the calls that serve it and the interfaces.
+#[derive(Debug)]
+pub struct Exchange {
+    /// As the access log and error pages carry it.
+    pub request_id: Box<str>,
+    /// The connection it came on.
+    pub conn: Arc<Conn>,
+    /// Requests on the connection so far, this one included.
+    pub ordinal: u64,
+    /// The pattern that matched.
+    pub route: Arc<str>,
+    cancelled: AtomicBool,
+    failure: Mutex<Option<Failure>>,
+}
+
+impl Exchange {
+    /// An exchange that is about to be handed to a plugin.
+    pub fn new(request_id: &str, conn: &Arc<Conn>, route: &Arc<str>) -> Arc<Self> {
+        Arc::new(Self {
+            request_id: request_id.into(),
+            conn: Arc::clone(conn),
+            ordinal: conn.requests(),
+            route: Arc::clone(route),
+            cancelled: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        })
+    }
+
+    /// Whether the client has left or the host has given the exchange up.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Marks the exchange as given up.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Keeps what went wrong behind a plugin's back: its request body was refused, or, for a
+    /// middleware, the next plugin failed. The first one counts.
+    pub fn note_failure(&self, failure: Failure) {
+        self.failure.lock().get_or_insert(failure);
+    }
+
+    /// What went wrong behind the plugin's back, if anything did.
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure.lock().clone()
+    }
+}
+
+/// Bytes of randomness in a token.
+const TOKEN_BYTES: usize = 16;
+
+/// Names one exchange to one guest: 128 random bits in hexadecimal.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token([u8; TOKEN_BYTES * 2]);
+
+impl Token {
+    /// A fresh token from a thread-local generator seeded by the system.
+    pub fn random() -> Self {
+        let random: [u8; TOKEN_BYTES] = rand::random();
+        let mut hex = [0; TOKEN_BYTES * 2];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(random) {
+            pair[0] = HEX[usize::from(byte >> 4)];
+            pair[1] = HEX[usize::from(byte & 15)];
+        }
+        Self(hex)
+    }
+
+    /// The hexadecimal digits.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";

@@ -1,0 +1,43 @@
+//! What guests may import: WASI 0.2 and 0.3, `wasi:http`, `wasi:config`, and our own interfaces, one
+//! file each. Everything is linked for every plugin and refused when called without a grant, because
+//! most languages import all of WASI whether they use it or not.
+
+use wasmtime::Engine;
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime_wasi_config::WasiConfig;
+
+use super::state::HostState;
+
+pub mod exchange;
+mod handler;
+pub mod outbound;
+mod registry;
+
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "wharf:host/host",
+        imports: { default: trappable },
+        with: {
+            "wharf:host/exchange.exchange": super::exchange::OpenExchange,
+        },
+    });
+}
+
+/// A linker with everything.
+///
+/// # Errors
+/// When two interfaces claim one name.
+pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostState>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut HostState| {
+        WasiConfig::new(&state.config)
+    })?;
+    handler::add_to_linker(&mut linker)?;
+    bindings::Host_::add_to_linker::<HostState, HasSelf<HostState>>(&mut linker, |state| state)?;
+    Ok(linker)
+}

@@ -1,0 +1,59 @@
+//! Outbound requests of guests: `wasi:http/client` (0.3) and `wasi:http/outgoing-handler` (0.2) end
+//! in the host's one client, under the plugin's granted origins.
+
+use std::sync::Arc;
+
+use http_body_util::BodyExt;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+use crate::plugin::state::Environment;
+use crate::upstream::{OutboundGrants, Timeouts, Upstream, UpstreamError};
+
+/// The `wasi:http` hooks of one instance.
+#[derive(Debug)]
+pub struct Outbound {
+    upstream: Arc<Upstream>,
+    grants: Arc<OutboundGrants>,
+}
+
+impl Outbound {
+    /// The hooks of an instance with these grants.
+    pub fn new(environment: &Environment) -> Self {
+        Self {
+            upstream: Arc::clone(&environment.services.upstream),
+            grants: Arc::clone(&environment.outbound),
+        }
+    }
+}
+
+type Sent =
+    Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+
+impl WasiHttpHooks for Outbound {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _transmitted: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        let upstream = Arc::clone(&self.upstream);
+        let grants = Arc::clone(&self.grants);
+        let timeouts = options.map_or_else(Timeouts::default, |options| Timeouts {
+            connect: options.connect_timeout,
+            first_byte: options.first_byte_timeout,
+            between_bytes: options.between_bytes_timeout,
+        });
+        Box::new(async move {
+            let request =
+                request.map(|body| body.map_err(|error| error.to_string().into()).boxed_unsync());
+            let response = upstream.send(&grants, request, timeouts).await.map_err(wasi_error)?;
+            let response = response.map(|body| WasiBody::new(body.map_err(wasi_error)));
+            let io: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
+            Ok((response, io))
+        })
+    }
+}
+
+fn wasi_error(error: UpstreamError) -> Error {
+    Error::InternalError(Some(error.to_string()))
+}

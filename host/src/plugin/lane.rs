@@ -1,0 +1,258 @@
+//! Drives a worker: accounts its CPU time, moves it off its core when it spins, and ends it when it
+//! exceeds a limit or when nobody waits for it any more.
+//!
+//! A core's runtime has one thread, so a guest that runs for long would stall every connection of
+//! that core. Epochs make it yield after a slice; the whole worker (its future is `Send`) then moves
+//! to the heavy lane, a few threads of lower priority that it shares with its like.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime::Runtime;
+use tokio::time::{Instant, Sleep};
+
+use super::Failure;
+use super::engine::Clock;
+use super::instances::WorkerHandle;
+use super::state::GuestClock;
+
+/// How much less the heavy lane's threads weigh for the scheduler (nice value).
+const HEAVY_NICE: i32 = 10;
+/// How long an instance whose callers have all left may go on before it is ended: most requests end
+/// by themselves sooner, and a warm instance is worth that.
+pub const ABANDON_GRACE: Duration = Duration::from_millis(50);
+/// How long an instance rests before it is given up.
+pub const IDLE_INSTANCE: Duration = Duration::from_secs(10);
+
+/// Threads for instances that use the CPU for long.
+pub struct Lane {
+    runtime: Option<Runtime>,
+}
+
+impl Lane {
+    /// `threads` threads of lower priority.
+    ///
+    /// # Errors
+    /// When threads cannot be started.
+    pub fn new(threads: usize) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .thread_name("wharf-heavy")
+            .enable_all()
+            .on_thread_start(|| {
+                // On Linux this concerns the calling thread only. Refused: the lane is merely less
+                // polite.
+                let _refused = rustix::process::setpriority_process(None, HEAVY_NICE);
+            })
+            .build()?;
+        Ok(Self { runtime: Some(runtime) })
+    }
+
+    fn handle(&self) -> &tokio::runtime::Handle {
+        self.runtime.as_ref().expect("the runtime is taken only when the lane is dropped").handle()
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A guest that spins must not hold up the end of the process.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lane")
+    }
+}
+
+/// Spawns `work`, the life of `worker`'s instance, on its core or, where the plugin has earned it,
+/// in the heavy lane.
+pub fn spawn(
+    worker: Arc<WorkerHandle>,
+    guest: Arc<GuestClock>,
+    clock: Arc<Clock>,
+    work: Pin<Box<dyn Future<Output = ()> + Send>>,
+) {
+    let driver = Driver {
+        guest,
+        clock,
+        work,
+        cpu: Duration::ZERO,
+        stuck: Duration::ZERO,
+        turns: 0,
+        timer: Box::pin(tokio::time::sleep(IDLE_INSTANCE)),
+        timer_is_grace: false,
+        last_busy: Instant::now(),
+        worker,
+    };
+    run(driver);
+}
+
+fn run(driver: Driver) {
+    let worker = Arc::clone(&driver.worker);
+    let crew = Arc::clone(&worker.set().crew);
+    let handle =
+        if worker.is_heavy() { crew.lane.handle().clone() } else { worker.set().runtime().clone() };
+    crew.drain.spawn_on(&handle, async move {
+        match driver.await {
+            Outcome::Ended => worker.end(),
+            Outcome::Heavy(driver) => run(driver),
+        }
+    });
+}
+
+enum Outcome {
+    Ended,
+    Heavy(Driver),
+}
+
+struct Driver {
+    worker: Arc<WorkerHandle>,
+    guest: Arc<GuestClock>,
+    clock: Arc<Clock>,
+    work: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// CPU time since the instance was last idle.
+    cpu: Duration,
+    /// CPU time since the event loop last turned.
+    stuck: Duration,
+    turns: u64,
+    /// For rest and for the abandon grace, whichever applies; re-armed when it fires early.
+    timer: Pin<Box<Sleep>>,
+    timer_is_grace: bool,
+    last_busy: Instant,
+}
+
+impl Driver {
+    /// What exceeds the limits, if anything does.
+    fn excess(&self) -> Option<Failure> {
+        let limit = self.worker.environment().manifest.limits.cpu_time;
+        let begun = self.worker.begun_since_idle().max(1);
+        // One uninterrupted run has one request to blame; many short ones share.
+        (self.stuck > limit || self.cpu > limit * begun).then_some(Failure::CpuTime { limit })
+    }
+
+    fn end_with(&self, failure: &Failure) {
+        if matches!(failure, Failure::CpuTime { .. }) {
+            self.worker.set().crew.penalise();
+        }
+        self.worker.fail_all(failure);
+    }
+
+    /// Ends a rest that is long enough or work that nobody waits for. True when the work is to be
+    /// dropped.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let abandoned = self.worker.is_abandoned();
+        if abandoned && !self.timer_is_grace {
+            self.timer.as_mut().reset(Instant::now() + ABANDON_GRACE);
+        } else if !abandoned && self.timer_is_grace {
+            self.timer.as_mut().reset(Instant::now() + IDLE_INSTANCE);
+        }
+        self.timer_is_grace = abandoned;
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if self.timer_is_grace {
+                return true;
+            }
+            let rested = self.last_busy.elapsed();
+            if self.worker.in_flight() == 0 && rested >= IDLE_INSTANCE {
+                if self.worker.close_if_idle() {
+                    return true;
+                }
+            }
+            let rest = IDLE_INSTANCE.saturating_sub(rested).max(Duration::from_millis(100));
+            self.timer.as_mut().reset(Instant::now() + rest);
+        }
+        false
+    }
+}
+
+impl Future for DriverFuture {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let driver = self.0.as_mut().expect("not polled after it was ready");
+        let heavy = driver.worker.is_heavy();
+        driver.clock.touch();
+        let begun = driver.guest.begin_poll();
+        // Threads of low priority wait for the CPU: only what they used of it counts.
+        let cpu_begun = heavy.then(thread_cpu_time);
+        let polled = catch_unwind(AssertUnwindSafe(|| driver.work.as_mut().poll(cx)));
+        let used = match cpu_begun {
+            Some(cpu_begun) => thread_cpu_time().saturating_sub(cpu_begun),
+            None => begun.elapsed(),
+        };
+        match polled {
+            Ok(Poll::Ready(())) => return Poll::Ready(Outcome::Ended),
+            Ok(Poll::Pending) => {}
+            Err(panic) => {
+                // A host function panicked under the guest: that instance is lost, nothing else.
+                let message = panic_message(&*panic);
+                tracing::error!(
+                    plugin = %driver.worker.environment().name, message, "a host function panicked"
+                );
+                let message = format!("host panic: {message}").into();
+                driver.end_with(&Failure::Trap { message });
+                return Poll::Ready(Outcome::Ended);
+            }
+        }
+        if driver.worker.in_flight() == 0 {
+            driver.cpu = Duration::ZERO;
+        } else {
+            driver.cpu += used;
+            driver.last_busy = Instant::now();
+        }
+        let turns = driver.worker.turns();
+        driver.stuck = if turns == driver.turns { driver.stuck + used } else { Duration::ZERO };
+        driver.turns = turns;
+
+        let failure = driver.worker.killed().or_else(|| driver.excess());
+        if let Some(failure) = failure {
+            driver.end_with(&failure);
+            return Poll::Ready(Outcome::Ended);
+        }
+        if driver.poll_timer(cx) {
+            driver.end_with(&Failure::NoResponse);
+            return Poll::Ready(Outcome::Ended);
+        }
+        if driver.guest.take_sliced() && !heavy {
+            driver.worker.become_heavy();
+            let driver = self.0.take().expect("it was there above");
+            return Poll::Ready(Outcome::Heavy(driver));
+        }
+        Poll::Pending
+    }
+}
+
+/// A [`Driver`] while it is polled.
+struct DriverFuture(Option<Driver>);
+
+impl IntoFuture for Driver {
+    type Output = Outcome;
+    type IntoFuture = DriverFuture;
+
+    fn into_future(self) -> DriverFuture {
+        DriverFuture(Some(self))
+    }
+}
+
+fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("unknown")
+}

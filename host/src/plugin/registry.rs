@@ -1,0 +1,501 @@
+//! What is known of every plugin, and what is served: the act of publishing and retiring.
+//!
+//! `refresh` brings one name up to date with its files; everything that can fail happens before the
+//! one atomic store that changes what is served, so a broken reload changes nothing. A newer refresh
+//! of the same name overtakes an older one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::Plugin;
+use super::engine::Tier;
+use super::load_error::LoadError;
+use super::loader::{self, Files, Loaded, Loader};
+use super::manifest::Mode;
+use super::state::{Endpoint, Endpoints};
+use crate::admin::{PluginList, PluginStatus};
+use crate::drain::Drain;
+use crate::observe::Metrics;
+use crate::observe::metrics::Reload;
+use crate::route::{RouteMatch, RouteTable};
+
+/// How long a retired version may go on with what it has begun.
+pub const RETIRE_GRACE: Duration = Duration::from_secs(60);
+
+/// The routes in force, behind one atomic pointer.
+#[derive(Debug, Default)]
+pub struct Published {
+    routes: ArcSwap<RouteTable>,
+}
+
+impl Published {
+    /// The table now; a request takes it once.
+    pub fn routes(&self) -> Guard<Arc<RouteTable>> {
+        self.routes.load()
+    }
+}
+
+impl Endpoints for Published {
+    fn endpoints(&self) -> Vec<Endpoint> {
+        let table = self.routes.load();
+        let mut endpoints: Vec<Endpoint> = table
+            .iter()
+            .map(|(pattern, route)| Endpoint {
+                plugin: route.plugin.name.to_string(),
+                version: route.plugin.version.to_string(),
+                method: pattern.method.as_ref().map(ToString::to_string),
+                host: pattern.host.clone(),
+                path: pattern.path.clone(),
+            })
+            .collect();
+        endpoints.sort_by(|a, b| (&a.path, &a.method).cmp(&(&b.path, &b.method)));
+        endpoints
+    }
+}
+
+/// Where a plugin is in its life; failures are told by the entry's error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Discovered,
+    Compiling,
+    Ready,
+    Serving,
+    Failed,
+}
+
+impl State {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Discovered => "discovered",
+            Self::Compiling => "compiling",
+            Self::Ready => "ready",
+            Self::Serving => "serving",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    state: State,
+    /// Counts refreshes: only the newest may publish.
+    generation: u64,
+    /// Of the files that were last looked at.
+    fingerprint: Option<blake3::Hash>,
+    serving: Option<Arc<Plugin>>,
+    /// Ready, but its middleware is missing or its route taken: tried again when others change.
+    waiting: Option<Arc<Plugin>>,
+    error: Option<String>,
+}
+
+impl Entry {
+    fn new() -> Self {
+        Self {
+            state: State::Discovered,
+            generation: 0,
+            fingerprint: None,
+            serving: None,
+            waiting: None,
+            error: None,
+        }
+    }
+}
+
+/// Every plugin of one folder.
+pub struct Registry {
+    dir: PathBuf,
+    loader: Arc<Loader>,
+    published: Arc<Published>,
+    metrics: Arc<Metrics>,
+    drain: Drain,
+    entries: Mutex<BTreeMap<String, Entry>>,
+    compiling: Arc<Semaphore>,
+    /// Second compilations happen one at a time, after everything that someone waits for.
+    optimising: Arc<Semaphore>,
+}
+
+impl Registry {
+    /// A registry over `dir` that has looked at nothing yet. At most `compile_threads` components
+    /// are compiled at once.
+    pub fn new(
+        dir: PathBuf,
+        loader: Loader,
+        published: Arc<Published>,
+        metrics: Arc<Metrics>,
+        drain: Drain,
+        compile_threads: usize,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            dir,
+            loader: Arc::new(loader),
+            published,
+            metrics,
+            drain,
+            entries: Mutex::default(),
+            compiling: Arc::new(Semaphore::new(compile_threads.max(1))),
+            optimising: Arc::new(Semaphore::new(1)),
+        })
+    }
+
+    /// Tracks what the registry does.
+    pub fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &PathBuf {
+        &self.dir
+    }
+
+    /// Brings every plugin of the folder up to date. Errors are kept on the entries.
+    ///
+    /// # Errors
+    /// When the folder itself cannot be read.
+    pub async fn load_all(self: &Arc<Self>) -> std::io::Result<()> {
+        let names = loader::scan(&self.dir)?;
+        let refreshes = names.into_iter().map(|name| {
+            let registry = Arc::clone(self);
+            async move { registry.refresh(&name).await }
+        });
+        futures_util::future::join_all(refreshes).await;
+        Ok(())
+    }
+
+    /// Names that have an entry or might get one.
+    pub fn names(&self) -> Vec<String> {
+        let mut names = loader::scan(&self.dir).unwrap_or_default();
+        names.extend(self.entries.lock().keys().cloned());
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Brings one plugin up to date with its files.
+    pub async fn refresh(self: &Arc<Self>, name: &str) {
+        let begun = Instant::now();
+        let source = match loader::find(&self.dir, name) {
+            Ok(Some(source)) => source,
+            Ok(None) => return self.remove(name, begun),
+            Err(error) => {
+                let generation = self.begin(name);
+                return self.fail(name, generation, &error, begun);
+            }
+        };
+        let generation = self.begin(name);
+        let read = tokio::task::spawn_blocking(move || source.read()).await;
+        let files = match read {
+            Ok(Ok(files)) => Arc::new(files),
+            // It was removed while it was read: the removal is told separately.
+            Ok(Err(LoadError::Read { source, .. }))
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                return;
+            }
+            Ok(Err(error)) => return self.fail(name, generation, &error, begun),
+            Err(_cancelled) => return,
+        };
+        if !self.is_news(name, generation, &files) {
+            return;
+        }
+        match self.build(name, generation, &files).await {
+            Ok(Some(loaded)) => self.publish(name, generation, &files, loaded, begun),
+            Ok(None) => {}
+            Err(error) => self.fail(name, generation, &error, begun),
+        }
+    }
+
+    fn begin(&self, name: &str) -> u64 {
+        let mut entries = self.entries.lock();
+        let entry = entries.entry(name.to_owned()).or_insert_with(Entry::new);
+        entry.generation += 1;
+        entry.generation
+    }
+
+    fn is_news(&self, name: &str, generation: u64, files: &Files) -> bool {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.get_mut(name) else { return false };
+        if entry.generation != generation || entry.fingerprint == Some(files.fingerprint) {
+            return false;
+        }
+        entry.fingerprint = Some(files.fingerprint);
+        entry.state = State::Compiling;
+        true
+    }
+
+    /// Compiles and starts once; `None` when a newer refresh has overtaken this one.
+    async fn build(
+        &self,
+        name: &str,
+        generation: u64,
+        files: &Arc<Files>,
+    ) -> Result<Option<Loaded>, LoadError> {
+        let Ok(_turn) = self.compiling.acquire().await else { return Ok(None) };
+        if !self.is_current(name, generation) {
+            return Ok(None);
+        }
+        let loader = Arc::clone(&self.loader);
+        let files = Arc::clone(files);
+        let built = tokio::task::spawn_blocking(move || loader.build(&files)).await;
+        let loaded = match built {
+            Ok(loaded) => loaded?,
+            Err(cancelled) if cancelled.is_cancelled() => return Ok(None),
+            Err(panic) => {
+                return Err(LoadError::Compile {
+                    cause: format!("the compiler panicked: {panic}"),
+                });
+            }
+        };
+        self.loader.smoke(&loaded.plugin).await?;
+        Ok(Some(loaded))
+    }
+
+    fn is_current(&self, name: &str, generation: u64) -> bool {
+        self.entries.lock().get(name).is_some_and(|entry| entry.generation == generation)
+    }
+
+    fn publish(
+        self: &Arc<Self>,
+        name: &str,
+        generation: u64,
+        files: &Arc<Files>,
+        loaded: Loaded,
+        begun: Instant,
+    ) {
+        let Loaded { plugin, tier } = loaded;
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.get_mut(name) else { return };
+        if entry.generation != generation {
+            return;
+        }
+        entry.state = State::Ready;
+        entry.waiting = Some(Arc::clone(&plugin));
+        let published = self.settle(&mut entries);
+        let error = entries.get(name).and_then(|entry| entry.error.clone());
+        drop(entries);
+
+        let took = begun.elapsed();
+        if published.contains(&plugin.name) {
+            self.metrics.reloaded(name, Reload::Published, took);
+            tracing::info!(
+                plugin = name,
+                version = &plugin.version[..12],
+                tier = tier.label(),
+                took_ms = took.as_secs_f64() * 1e3,
+                "published"
+            );
+        } else {
+            self.metrics.reloaded(name, Reload::Failed, took);
+            tracing::warn!(plugin = name, error, "refused");
+        }
+        if tier == Tier::Baseline {
+            self.optimise(name, plugin, Arc::clone(files));
+        }
+    }
+
+    /// Publishes whatever waits and can be served now, and stops serving what has lost its
+    /// middleware. Returns the names that were published.
+    fn settle(&self, entries: &mut BTreeMap<String, Entry>) -> Vec<Arc<str>> {
+        let mut published = Vec::new();
+        let mut retired = Vec::new();
+        loop {
+            let mut changed = false;
+            let names: Vec<String> = entries.keys().cloned().collect();
+            for name in &names {
+                let Some(candidate) = entries[name].waiting.clone() else { continue };
+                let refusal = refusal(entries, &candidate);
+                let Some(entry) = entries.get_mut(name) else { continue };
+                match refusal {
+                    Some(error) => {
+                        // Whatever it served before, it still serves.
+                        entry.error = Some(error.to_string());
+                        if entry.serving.is_none() {
+                            entry.state = State::Failed;
+                        }
+                    }
+                    None => {
+                        entry.waiting = None;
+                        entry.error = None;
+                        entry.state = State::Serving;
+                        published.push(Arc::clone(&candidate.name));
+                        retired.extend(entry.serving.replace(candidate));
+                        changed = true;
+                    }
+                }
+            }
+            // A plugin is never served without the middleware that it names: that may be what
+            // guards it.
+            for name in &names {
+                let Some(plugin) = entries[name].serving.clone() else { continue };
+                let Some(error) = missing_middleware(entries, &plugin) else { continue };
+                let Some(entry) = entries.get_mut(name) else { continue };
+                tracing::warn!(plugin = name, %error, "no longer served");
+                entry.error = Some(error.to_string());
+                entry.state = State::Failed;
+                entry.serving = None;
+                entry.waiting.get_or_insert(plugin);
+                changed = true;
+            }
+            if !changed {
+                break;
+            }
+        }
+        self.published.routes.store(Arc::new(table(entries)));
+        for plugin in retired {
+            plugin.retire(RETIRE_GRACE);
+        }
+        published
+    }
+
+    /// Compiles the same component again with the optimising compiler, and swaps the code.
+    fn optimise(self: &Arc<Self>, name: &str, plugin: Arc<Plugin>, files: Arc<Files>) {
+        let registry = Arc::clone(self);
+        let name = name.to_owned();
+        self.drain.spawn(async move {
+            let Ok(_turn) = registry.optimising.acquire().await else { return };
+            if plugin.is_retired() || registry.drain.is_draining() {
+                return;
+            }
+            let begun = Instant::now();
+            let loader = Arc::clone(&registry.loader);
+            let mode: Mode = plugin.mode();
+            let built = tokio::task::spawn_blocking(move || loader.optimise(&files, mode)).await;
+            match built {
+                Ok(Ok(program)) => {
+                    plugin.upgrade(program);
+                    let took_ms = begun.elapsed().as_secs_f64() * 1e3;
+                    tracing::debug!(plugin = name, took_ms, "optimised");
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(plugin = name, %error, "stays with the baseline compiler's code");
+                }
+                Err(error) => tracing::error!(plugin = name, %error, "the compiler panicked"),
+            }
+        });
+    }
+
+    fn fail(&self, name: &str, generation: u64, error: &LoadError, begun: Instant) {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.get_mut(name) else { return };
+        if entry.generation != generation {
+            return;
+        }
+        let text = error.to_string();
+        if entry.error.as_ref() == Some(&text) && entry.state != State::Compiling {
+            return;
+        }
+        entry.state = if entry.serving.is_some() { State::Serving } else { State::Failed };
+        entry.error = Some(text);
+        entry.waiting = None;
+        let still = entry.serving.is_some();
+        drop(entries);
+        self.metrics.reloaded(name, Reload::Failed, begun.elapsed());
+        tracing::warn!(
+            plugin = name, stage = error.stage(), %error, still_serving = still, "not loaded"
+        );
+    }
+
+    fn remove(&self, name: &str, begun: Instant) {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.remove(name) else { return };
+        let _published = self.settle(&mut entries);
+        drop(entries);
+        if let Some(plugin) = entry.serving {
+            plugin.retire(RETIRE_GRACE);
+            self.metrics.reloaded(name, Reload::Removed, begun.elapsed());
+            tracing::info!(plugin = name, "removed");
+        }
+    }
+
+    /// Stops every plugin; for the end of the drain.
+    pub fn retire_all(&self, grace: Duration) {
+        for entry in self.entries.lock().values() {
+            if let Some(plugin) = &entry.serving {
+                plugin.retire(grace);
+            }
+        }
+    }
+}
+
+/// Why `candidate` cannot be served beside the others now.
+fn refusal(entries: &BTreeMap<String, Entry>, candidate: &Plugin) -> Option<LoadError> {
+    let others = entries
+        .values()
+        .filter_map(|entry| entry.serving.as_ref())
+        .filter(|other| other.name != candidate.name);
+    for other in others {
+        for route in &candidate.manifest.routes {
+            if other.manifest.routes.iter().any(|theirs| theirs.conflicts(route)) {
+                return Some(LoadError::RouteConflict {
+                    route: route.to_string(),
+                    owner: other.name.to_string(),
+                });
+            }
+        }
+    }
+    missing_middleware(entries, candidate)
+}
+
+fn missing_middleware(entries: &BTreeMap<String, Entry>, plugin: &Plugin) -> Option<LoadError> {
+    plugin.manifest.middleware.iter().find_map(|name| {
+        let cause = match entries.get(name).and_then(|entry| entry.serving.as_ref()) {
+            Some(wrapping) if wrapping.world.is_middleware => return None,
+            Some(_) => "imports no handler, so it wraps nothing",
+            None => "is not served",
+        };
+        Some(LoadError::Middleware { name: name.clone(), cause })
+    })
+}
+
+fn table(entries: &BTreeMap<String, Entry>) -> RouteTable {
+    let serving = |name: &str| entries.get(name).and_then(|entry| entry.serving.as_ref());
+    let mut routes = Vec::new();
+    for plugin in entries.values().filter_map(|entry| entry.serving.as_ref()) {
+        let middleware = plugin.manifest.middleware.iter().filter_map(|name| serving(name));
+        let chain: Arc<[Arc<Plugin>]> =
+            middleware.chain(std::iter::once(plugin)).map(Arc::clone).collect();
+        for pattern in &plugin.manifest.routes {
+            let route = RouteMatch {
+                plugin: Arc::clone(plugin),
+                chain: Arc::clone(&chain),
+                pattern: Arc::clone(&pattern.text),
+            };
+            routes.push((pattern.clone(), route));
+        }
+    }
+    RouteTable::new(routes)
+}
+
+impl PluginList for Registry {
+    fn plugins(&self) -> Vec<PluginStatus> {
+        let entries = self.entries.lock();
+        let status = |(name, entry): (&String, &Entry)| {
+            let plugin = entry.serving.as_ref().or(entry.waiting.as_ref());
+            PluginStatus {
+                name: name.clone(),
+                state: entry.state.label().to_owned(),
+                version: plugin.map(|plugin| plugin.version.to_string()),
+                world: plugin.map(|plugin| plugin.world.to_string()),
+                routes: plugin.map_or_else(Vec::new, |plugin| {
+                    plugin.manifest.routes.iter().map(ToString::to_string).collect()
+                }),
+                mode: plugin.map(|plugin| plugin.mode().label().to_owned()),
+                instances: plugin.map_or(0, |plugin| plugin.instances() as u64),
+                last_error: entry.error.clone(),
+            }
+        };
+        entries.iter().map(status).collect()
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,290 @@
+//! A `wharf serve` process with its own plugin folder, data folder and ports.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use crate::{Client, Protocol};
+
+/// How long the server may take until it is ready: guests are compiled by an unoptimised host.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a condition may take to come true.
+const EVENTUALLY: Duration = Duration::from_secs(30);
+
+/// The server's binary: `WHARF_BIN`, or the one beside the tests.
+pub fn wharf() -> PathBuf {
+    if let Some(path) = std::env::var_os("WHARF_BIN") {
+        return path.into();
+    }
+    let tests = std::env::current_exe().unwrap();
+    let path = tests.ancestors().nth(2).unwrap().join("wharf");
+    assert!(path.exists(), "{} is missing: run `cargo build -p wharf`", path.display());
+    path
+}
+
+/// A test guest's component, as `cargo xtask guests --tests` left it.
+pub fn guest(name: &str) -> Vec<u8> {
+    let folder = std::env::var_os("WHARF_GUESTS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests"),
+        PathBuf::from,
+    );
+    let path = folder.join(format!("{name}.wasm"));
+    fs::read(&path).unwrap_or_else(|error| {
+        panic!("{}: {error}; run `cargo xtask guests --tests`", path.display())
+    })
+}
+
+/// What a server is started with.
+pub struct Builder {
+    dir: TempDir,
+    arguments: Vec<String>,
+    config: String,
+    environment: Vec<(String, String)>,
+}
+
+impl Builder {
+    /// Adds a bare file `NAME.wasm`.
+    #[must_use]
+    pub fn plugin(self, name: &str, component: &[u8]) -> Self {
+        fs::write(self.plugins().join(format!("{name}.wasm")), component).unwrap();
+        self
+    }
+
+    /// Adds `NAME.toml` beside it.
+    #[must_use]
+    pub fn manifest(self, name: &str, manifest: &str) -> Self {
+        fs::write(self.plugins().join(format!("{name}.toml")), manifest).unwrap();
+        self
+    }
+
+    /// Adds any file to the plugin folder.
+    #[must_use]
+    pub fn file(self, path: &str, bytes: &[u8]) -> Self {
+        let path = self.plugins().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+        self
+    }
+
+    /// Adds command-line arguments.
+    #[must_use]
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// Adds to `wharf.toml`.
+    #[must_use]
+    pub fn config(mut self, config: &str) -> Self {
+        self.config.push_str(config);
+        self.config.push('\n');
+        self
+    }
+
+    /// Sets an environment variable of the server.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn plugins(&self) -> PathBuf {
+        self.dir.path().join("plugins")
+    }
+
+    /// Starts the server and waits until it is ready.
+    pub async fn start(self) -> TestServer {
+        let ready_file = self.dir.path().join("ready.json");
+        let log = fs::File::create(self.dir.path().join("server.log")).unwrap();
+        fs::write(self.dir.path().join("wharf.toml"), &self.config).unwrap();
+        let mut child = Command::new(wharf())
+            .arg("serve")
+            .arg(self.plugins())
+            .args(["--config", self.dir.path().join("wharf.toml").to_str().unwrap()])
+            .args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(["--data", self.dir.path().join("data").to_str().unwrap()])
+            .args(["--ready-file", ready_file.to_str().unwrap()])
+            .args(&self.arguments)
+            .envs(self.environment)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        let ready = loop {
+            if let Ok(text) = fs::read(&ready_file) {
+                break serde_json::from_slice::<Value>(&text).unwrap();
+            }
+            let log = || fs::read_to_string(self.dir.path().join("server.log")).unwrap();
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the server ended with {status}:\n{}", log());
+            }
+            assert!(begun.elapsed() < READY_TIMEOUT, "the server is not ready:\n{}", log());
+            sleep(Duration::from_millis(20)).await;
+        };
+        let address = |key: &str| ready[key].as_str().map(|text| text.parse().unwrap());
+        TestServer {
+            http: address("http"),
+            https: address("https"),
+            admin: address("admin"),
+            dir: self.dir,
+            child,
+        }
+    }
+}
+
+/// A running server; killed when dropped.
+pub struct TestServer {
+    /// The cleartext listener.
+    pub http: Option<SocketAddr>,
+    /// The TLS and QUIC listener.
+    pub https: Option<SocketAddr>,
+    /// The admin listener.
+    pub admin: Option<SocketAddr>,
+    dir: TempDir,
+    child: Child,
+}
+
+impl TestServer {
+    /// A server without plugins.
+    pub fn builder() -> Builder {
+        let dir = tempfile::Builder::new().prefix("wharf-test-").tempdir().unwrap();
+        fs::create_dir(dir.path().join("plugins")).unwrap();
+        Builder { dir, arguments: Vec::new(), config: String::new(), environment: Vec::new() }
+    }
+
+    /// A server with one bare plugin.
+    pub async fn with(name: &str, component: &[u8]) -> Self {
+        Self::builder().plugin(name, component).start().await
+    }
+
+    /// The server's own folder.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The folder of plugins.
+    pub fn plugins(&self) -> PathBuf {
+        self.dir.path().join("plugins")
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// What the server wrote to its standard error.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("server.log")).unwrap()
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it has not been waited for")
+    }
+
+    /// A client with a connection of its own; HTTP/1.1 in cleartext, the others over TLS.
+    pub async fn client(&self, protocol: Protocol) -> Client {
+        match protocol {
+            Protocol::H1 => Client::h1(self.http.unwrap()).await,
+            Protocol::H1Tls => Client::h1_tls(self.https.unwrap(), &self.ca()).await,
+            Protocol::H2c => Client::h2c(self.http.unwrap()).await,
+            Protocol::H2 => Client::h2(self.https.unwrap(), &self.ca()).await,
+            Protocol::H3 => Client::h3(self.https.unwrap(), &self.ca()).await,
+        }
+    }
+
+    /// An HTTP/1.1 client.
+    pub async fn h1(&self) -> Client {
+        self.client(Protocol::H1).await
+    }
+
+    /// The certificate of the development authority.
+    pub fn ca(&self) -> PathBuf {
+        self.data().join("dev-cert/ca.pem")
+    }
+
+    /// Puts a component in place as a careful user would: written aside, renamed over.
+    pub fn install(&self, name: &str, component: &[u8]) {
+        let temporary = self.plugins().join(format!(".{name}.new"));
+        fs::write(&temporary, component).unwrap();
+        fs::rename(temporary, self.plugins().join(format!("{name}.wasm"))).unwrap();
+    }
+
+    /// What `/plugins` says.
+    pub async fn registry(&self) -> Value {
+        let answer = Client::h1(self.admin.unwrap()).await.get("/plugins").await;
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// One plugin's entry in `/plugins`.
+    pub async fn registered(&self, name: &str) -> Option<Value> {
+        let registry = self.registry().await;
+        registry.as_array().unwrap().iter().find(|entry| entry["name"] == name).cloned()
+    }
+
+    /// Waits until a plugin's entry fits.
+    pub async fn until_registered(&self, name: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let entry = self.registered(name).await;
+            if let Some(entry) = entry.as_ref().filter(|entry| fits(entry)) {
+                return entry.clone();
+            }
+            assert!(begun.elapsed() < EVENTUALLY, "{name} is {entry:?}\n{}", self.log());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until a GET's answer fits.
+    pub async fn until_get(
+        &self,
+        path: &str,
+        fits: impl Fn(&crate::Answer) -> bool,
+    ) -> crate::Answer {
+        let begun = Instant::now();
+        loop {
+            let answer = self.h1().await.get(path).await;
+            if fits(&answer) {
+                return answer;
+            }
+            assert!(begun.elapsed() < EVENTUALLY, "{path} is {answer:?}\n{}", self.log());
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The metrics page.
+    pub async fn metrics(&self) -> String {
+        Client::h1(self.admin.unwrap()).await.get("/metrics").await.text()
+    }
+
+    /// Resident memory of the server, in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib * 1024
+    }
+
+    /// Sends a signal: `TERM`, `INT`, `KILL`.
+    pub async fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args([format!("-{name}"), pid]).status().await.unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the server's end; its exit code.
+    pub async fn wait(&mut self) -> Option<i32> {
+        self.child.wait().await.unwrap().code()
+    }
+}

@@ -1,0 +1,1 @@
+//! Every behaviour, over real sockets. One binary; a file a feature.
