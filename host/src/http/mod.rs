@@ -10,6 +10,7 @@ use http::{HeaderValue, Request, Response};
 
 pub mod body;
 pub mod conn;
+pub(crate) mod date;
 pub mod h1;
 pub mod h2;
 pub mod h3;
