@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::{FAILED, ServeArguments, complain, refuse_configuration};
 use crate::config::Config;
-use crate::server;
+use crate::server::{self, Addresses};
 
 pub(super) fn run(arguments: ServeArguments) -> ExitCode {
     let variable = |name: &str| env::var_os(name);
@@ -16,12 +16,30 @@ pub(super) fn run(arguments: ServeArguments) -> ExitCode {
     if arguments.check {
         return show(&config);
     }
-    match server::run(config) {
-        Ok(_outcome) => ExitCode::SUCCESS,
+    match server::run(config, announce) {
+        Ok(server::Outcome::Drained) => ExitCode::SUCCESS,
+        Ok(server::Outcome::CutOff) => ExitCode::from(FAILED),
         Err(error) => {
             complain(&error, None);
             ExitCode::from(FAILED)
         }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "commands talk to their user")]
+fn announce(addresses: &Addresses) {
+    if let Some(http) = addresses.http {
+        eprintln!("http    http://{http}/");
+    }
+    if let Some(https) = addresses.https {
+        let protocols = if addresses.http3 { "h1, h2 and h3" } else { "h1 and h2" };
+        eprintln!("https   https://localhost:{}/  ({protocols})", https.port());
+    }
+    if let Some(admin) = addresses.admin {
+        eprintln!("admin   http://{admin}/");
+    }
+    if let Some(ca) = &addresses.development_ca {
+        eprintln!("trust   {}  (curl --cacert, or import it once)", ca.display());
     }
 }
 

@@ -81,10 +81,8 @@ impl DevCert {
 pub fn ensure(folder: &Path, now: SystemTime) -> Result<DevCert, DevCertError> {
     let files = DevCert::in_folder(folder);
     let names = Names::of_this_machine();
-    std::fs::create_dir_all(folder).map_err(|source| DevCertError::File {
-        path: folder.to_owned(),
-        source,
-    })?;
+    std::fs::create_dir_all(folder)
+        .map_err(|source| DevCertError::File { path: folder.to_owned(), source })?;
     if is_good(&files, &names, now + RENEW_BEFORE) {
         return Ok(files);
     }
@@ -118,8 +116,7 @@ struct Names {
     dns: Vec<String>,
 }
 
-const ADDRESSES: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+const ADDRESSES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 impl Names {
     fn of_this_machine() -> Self {
@@ -395,8 +392,13 @@ mod tests {
 
         let pairs: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..6)
-                .map(|_| scope.spawn(|| std::fs::read(ensure(folder.path(), now)?.pair)
-                    .map_err(|source| DevCertError::File { path: folder.path().into(), source })))
+                .map(|_| {
+                    scope.spawn(|| {
+                        std::fs::read(ensure(folder.path(), now)?.pair).map_err(|source| {
+                            DevCertError::File { path: folder.path().into(), source }
+                        })
+                    })
+                })
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect()
         });

@@ -250,11 +250,8 @@ impl Tls {
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&resolver) as _);
-        tcp.alpn_protocols = if http2 {
-            vec![ALPN_H2.to_vec(), ALPN_H1.to_vec()]
-        } else {
-            vec![ALPN_H1.to_vec()]
-        };
+        tcp.alpn_protocols =
+            if http2 { vec![ALPN_H2.to_vec(), ALPN_H1.to_vec()] } else { vec![ALPN_H1.to_vec()] };
         tcp.ticketer = Arc::clone(&tickets);
 
         let mut quic = ServerConfig::builder_with_provider(provider())

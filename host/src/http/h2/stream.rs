@@ -257,10 +257,7 @@ struct WireBody {
 }
 
 impl WireBody {
-    fn new(
-        stream: RecvStream,
-        expects_continue: bool,
-    ) -> (Self, Option<oneshot::Receiver<()>>) {
+    fn new(stream: RecvStream, expects_continue: bool) -> (Self, Option<oneshot::Receiver<()>>) {
         let (on_first_read, wanted) = expects_continue.then(oneshot::channel).unzip();
         (Self { stream, data_ended: false, on_first_read }, wanted)
     }
