@@ -69,7 +69,7 @@ pub fn answer(out: ResponseOutparam, status: u16, fields: Fields, content: impl 
     let mut stream = body.write().expect("the stream is taken once");
     // Fails where the client has left, or asked with HEAD.
     let _ = stream.write_all(content.as_ref());
-    let _ = stream.flush();
+    let _ = stream.blocking_flush();
     drop(stream);
     let _ = OutgoingBody::finish(body, None);
 }
