@@ -36,8 +36,5 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
     let config: BTreeMap<String, String> = config.into_iter().collect();
     let key = parameter(&request, "key").unwrap_or_default();
     let key = store::get(&key).expect("settings that can be read");
-    json(
-        out,
-        &json!({"env": env, "args": args, "config": config, "key": key}),
-    );
+    json(out, &json!({"env": env, "args": args, "config": config, "key": key}));
 }

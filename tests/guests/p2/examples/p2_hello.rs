@@ -10,10 +10,7 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
     let fields = fields(&[
         ("content-type", "text/plain"),
         ("x-path", &path(&request)),
-        (
-            "x-prefix",
-            &header(&request, "x-forwarded-prefix").unwrap_or_default(),
-        ),
+        ("x-prefix", &header(&request, "x-forwarded-prefix").unwrap_or_default()),
     ]);
     let body = format!("hello from p2_hello {MARKER}\n");
     answer(out, 200, fields, body);

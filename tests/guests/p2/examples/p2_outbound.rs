@@ -36,10 +36,7 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
     let content_type = String::from_utf8_lossy(&content_type.unwrap_or_default()).into_owned();
     let mut content = Vec::new();
     let body = response.consume().expect("the body is taken once");
-    let read = body
-        .stream()
-        .expect("the stream is taken once")
-        .read_to_end(&mut content);
+    let read = body.stream().expect("the stream is taken once").read_to_end(&mut content);
     if let Err(error) = read {
         return answer(out, 502, Fields::new(), format!("body: {error}"));
     }

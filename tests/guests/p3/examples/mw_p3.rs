@@ -38,12 +38,8 @@ fn marked_request(request: Request) -> Request {
     let (request, _) = Request::new(headers, Some(body), trailers, None);
     request.set_method(&method).expect("as received");
     request.set_scheme(scheme.as_ref()).expect("as received");
-    request
-        .set_authority(authority.as_deref())
-        .expect("as received");
-    request
-        .set_path_with_query(target.as_deref())
-        .expect("as received");
+    request.set_authority(authority.as_deref()).expect("as received");
+    request.set_path_with_query(target.as_deref()).expect("as received");
     request
 }
 

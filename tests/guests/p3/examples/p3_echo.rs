@@ -10,10 +10,8 @@ guests_p3::serve!(handle);
 async fn handle(request: Request) -> Answer {
     let copies = path(&request) == "/copy";
     let content_type = header(&request, "content-type");
-    let head = fields(&[(
-        "content-type",
-        content_type.as_deref().unwrap_or("application/octet-stream"),
-    )]);
+    let head =
+        fields(&[("content-type", content_type.as_deref().unwrap_or("application/octet-stream"))]);
     let (_received, received) = wit_future::new(|| Ok(()));
     let (mut body, trailers) = Request::consume_body(request, received);
     if !copies {

@@ -11,10 +11,7 @@ async fn handle(request: Request) -> Answer {
     let fields = fields(&[
         ("content-type", "text/plain"),
         ("x-path", &path(&request)),
-        (
-            "x-prefix",
-            &header(&request, "x-forwarded-prefix").unwrap_or_default(),
-        ),
+        ("x-prefix", &header(&request, "x-forwarded-prefix").unwrap_or_default()),
     ]);
     answer(200, fields, format!("hello from p3_hello {MARKER}\n"))
 }

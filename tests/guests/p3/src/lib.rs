@@ -52,10 +52,8 @@ pub fn header(request: &Request, name: &str) -> Option<String> {
 
 /// Header fields; panics where the host refuses one.
 pub fn fields(list: &[(&str, &str)]) -> Fields {
-    let list: Vec<_> = list
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
-        .collect();
+    let list: Vec<_> =
+        list.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
     Fields::from_list(&list).expect("fields that the host takes")
 }
 
