@@ -4,7 +4,7 @@
 //! error; `no-end` drops body and trailers at once. `connection`, `newline`, `name` and
 //! `transfer-encoding` try a field that must not be, and say as 200 what the host made of it.
 
-use guests_p3::{Answer, ErrorCode, Fields, Request, Response, answer, fields, number, parameter};
+use guests_p3::{Answer, ErrorCode, Fields, Request, Response, answer, number, parameter};
 use guests_p3::{spawn_local, text, wit_future, wit_stream};
 
 guests_p3::serve!(handle);
@@ -34,9 +34,15 @@ async fn handle(request: Request) -> Answer {
 }
 
 fn five_bytes(status: u16, list: &[(&str, &str)]) -> Answer {
+    let fields = Fields::new();
+    for (name, value) in list {
+        if let Err(error) = fields.append(name, value.as_bytes()) {
+            return answer(500, Fields::new(), format!("the host refuses {name}: {error:?}"));
+        }
+    }
     let (mut writer, reader) = wit_stream::new();
     let (_, trailers) = wit_future::new(|| Ok(None));
-    let (response, _) = Response::new(fields(list), Some(reader), trailers);
+    let (response, _) = Response::new(fields, Some(reader), trailers);
     if response.set_status_code(status).is_err() {
         return answer(500, Fields::new(), format!("the host refuses {status}"));
     }

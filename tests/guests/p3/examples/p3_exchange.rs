@@ -26,11 +26,11 @@ async fn handle(request: Request) -> Answer {
     let forged = parameter(&request, "token").unwrap_or_else(|| "0".repeat(token.len().max(1)));
     let forged = match exchange::open(&forged) {
         Ok(exchange) => format!("opened {}", exchange.request_id()),
-        Err(error) => format!("{error:?}"),
+        Err(error) => error.name().to_owned(),
     };
     let exchange = match exchange::open(&token) {
         Ok(exchange) => exchange,
-        Err(error) => return json(&json!({"error": format!("{error:?}"), "forged": forged})),
+        Err(error) => return json(&json!({"error": error.name(), "forged": forged})),
     };
     let connection = exchange.connection();
     json(&json!({
