@@ -29,7 +29,7 @@ use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::conn::{Conn, Protocol};
 use crate::http::limits::Limits;
 use crate::http::rejection::Rejection;
-use crate::http::{Handle, Serving, validate};
+use crate::http::{Handle, Serving, unread, validate};
 
 /// Read onto the stack while a head is waited for, and kept by the size that came: an idle
 /// connection owns no buffer, and a head no more than its bytes.
@@ -153,7 +153,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
                 }
                 Err(rejection) => {
                     tracing::debug!(conn = self.conn.id, reason = %rejection, "request refused");
-                    let response = Box::pin(ready(rejection.into_response(None)));
+                    let response = handler.reject(self.conn, &unread(), rejection);
+                    let response = Box::pin(ready(response));
                     match self.exchange(response, Asked::unknown(&method), None).await {
                         // Whatever followed it is unread.
                         Some(Ending::Close { .. }) => Some(Ending::Close { linger: true }),
