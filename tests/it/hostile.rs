@@ -87,7 +87,11 @@ each_protocol!(a_guest_that_writes_nothing_for_ever_is_cut_off, |protocol| async
 
 #[tokio::test]
 async fn a_guest_that_floods_its_output_fills_no_disk() {
-    let server = TestServer::with("flood", &guest("hostile_flood_output")).await;
+    let server = TestServer::builder()
+        .plugin("flood", &guest("hostile_flood_output"))
+        .manifest("flood", "[limits]\ncpu-time = \"20s\"")
+        .start()
+        .await;
 
     let answer = server.h1().await.get("/flood/much").await;
     let logs = server.data().join("logs/plugins");
