@@ -117,16 +117,18 @@ pub fn request<B>(
         content_length: fields.content_length,
         chunked: framed_by_transfer_coding,
         close: protocol == Protocol::H1
-            && (fields.close || version < Version::HTTP_11 && !fields.keep_alive),
+            && (fields.close || (version < Version::HTTP_11 && !fields.keep_alive)),
         takes_trailers: fields.takes_trailers,
         // RFC 9110 §10.1.1: ignored in an HTTP/1.0 request.
         expects_continue: fields.expects_continue && version > Version::HTTP_10,
         authority,
     };
-    if protocol == Protocol::H1 && fields.upgrade_listed && version == Version::HTTP_11 {
-        if let Some(value) = request.headers().get(UPGRADE).cloned() {
-            request.extensions_mut().insert(UpgradeRequested(value));
-        }
+    if protocol == Protocol::H1
+        && fields.upgrade_listed
+        && version == Version::HTTP_11
+        && let Some(value) = request.headers().get(UPGRADE).cloned()
+    {
+        request.extensions_mut().insert(UpgradeRequested(value));
     }
     fields.clean(request.headers_mut(), &validated)?;
     absolute(request.uri_mut(), None, Some(&validated.authority))?;
@@ -213,10 +215,10 @@ pub fn connection_fields(headers: &mut HeaderMap) -> bool {
         for option in headers.get_all(CONNECTION).iter().flat_map(list) {
             if option.eq_ignore_ascii_case(b"close") {
                 close = true;
-            } else if let Ok(name) = HeaderName::from_bytes(option) {
-                if !NEVER_HOP_BY_HOP.contains(&name.as_str()) {
-                    named.push(name);
-                }
+            } else if let Ok(name) = HeaderName::from_bytes(option)
+                && !NEVER_HOP_BY_HOP.contains(&name.as_str())
+            {
+                named.push(name);
             }
         }
         headers.remove(CONNECTION);

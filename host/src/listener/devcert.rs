@@ -125,7 +125,7 @@ impl Names {
     }
 
     fn with_hostname(hostname: &str) -> Self {
-        let mut dns = vec!["localhost".to_owned(), "*.localhost".to_owned()];
+        let mut dns = vec!["localhost".to_owned()];
         let hostname = hostname.to_ascii_lowercase();
         let is_name_byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_name_byte);
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(made, again);
         assert_eq!(std::fs::read(&again.pair).unwrap(), first);
         assert!(is_good(&made, &Names::of_this_machine(), now));
-        assert!(names_of(&made.pair).contains(&"*.localhost".to_owned()));
+        assert!(names_of(&made.pair).contains(&"localhost".to_owned()));
     }
 
     #[test]

@@ -431,7 +431,10 @@ impl WorkerHandle {
     /// A call is over: its place is free.
     pub fn leave(&self, call: &Arc<Call>) {
         let mut inner = self.inner.lock();
-        inner.running.retain(|running| !Arc::ptr_eq(&running.call, call));
+        // A call that leaves without an answer was lost with its instance: `fail_all` answers it.
+        inner
+            .running
+            .retain(|running| running.reply.is_some() || !Arc::ptr_eq(&running.call, call));
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         if let Some(waker) = &inner.waker {
             waker.wake_by_ref();

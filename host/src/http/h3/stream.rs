@@ -23,12 +23,12 @@ use super::conn::Shared;
 use super::frame::{DATA, Event, FrameReader, put_frame_head};
 use super::inbound::Inbound;
 use super::message::{self, MessageError};
-use crate::http::Handle;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::conn::Protocol;
 use crate::http::limits::Limits;
 use crate::http::rejection::Rejection;
 use crate::http::validate::{self, Validated};
+use crate::http::{Handle, unread};
 
 /// While draining, how long the client's acknowledgement of a whole response is awaited: closing the
 /// connection before it could lose the response's last packets.
@@ -158,7 +158,7 @@ async fn exchange<H: Handle>(
             Ok(Ok(received)) => received,
             Ok(Err(rejection)) => {
                 let mut watch = Watch { inbound: None, stopped: pin!(out.send.stopped()) };
-                let response = rejection.into_response(None);
+                let response = shared.serving.handler.reject(&shared.conn, &unread(), rejection);
                 respond(out, &mut watch, &Method::GET, response, limits).await?;
                 // RFC 9114 §4.1: after the whole response, the rest of the request is not needed.
                 frames.stop(Code::NO_ERROR);
