@@ -249,6 +249,7 @@ pub struct Replay {
 }
 
 /// What a worker does next.
+#[expect(clippy::large_enum_variant, reason = "made once a turn and taken apart at once")]
 pub enum Step {
     /// Begin this call.
     Begin(Job),

@@ -238,6 +238,12 @@ pub struct GuestClock {
     sliced: AtomicBool,
 }
 
+impl Default for GuestClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl GuestClock {
     /// A clock that starts now.
     pub fn new() -> Self {

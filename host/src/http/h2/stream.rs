@@ -95,14 +95,14 @@ async fn handle<H: Handle>(
         if respond.poll_reset(cx).is_ready() {
             return Poll::Ready(Err(Unsent::Gone));
         }
-        if let Some(wanted) = &mut body_wanted {
-            if let Poll::Ready(wanted) = Pin::new(wanted).poll(cx) {
-                body_wanted = None;
-                if wanted.is_ok() {
-                    let mut interim = Response::new(());
-                    *interim.status_mut() = StatusCode::CONTINUE;
-                    respond.send_informational(interim)?;
-                }
+        if let Some(wanted) = &mut body_wanted
+            && let Poll::Ready(wanted) = Pin::new(wanted).poll(cx)
+        {
+            body_wanted = None;
+            if wanted.is_ok() {
+                let mut interim = Response::new(());
+                *interim.status_mut() = StatusCode::CONTINUE;
+                respond.send_informational(interim)?;
             }
         }
         Poll::Pending
