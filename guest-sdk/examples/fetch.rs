@@ -9,9 +9,7 @@ use wharf_sdk::{Error, Request, Response, Router};
 const UPSTREAM: &str = "http://127.0.0.1:8000";
 
 fn routes() -> Router {
-    Router::new()
-        .get("/title/{id}", title)
-        .any("/proxy/*", proxy)
+    Router::new().get("/title/{id}", title).any("/proxy/*", proxy)
 }
 
 /// `?` answers 504 where the upstream is too slow and 502 where it is not there.
@@ -33,14 +31,7 @@ async fn title(request: Request) -> Result<Response, Error> {
 async fn proxy(mut request: Request) -> Result<Response, Error> {
     *request.uri_mut() = format!("{UPSTREAM}/{}", request.param("*")?).parse()?;
     let first_byte = Some(Duration::from_secs(10));
-    Ok(client::send(
-        request,
-        Timeouts {
-            first_byte,
-            ..Timeouts::default()
-        },
-    )
-    .await?)
+    Ok(client::send(request, Timeouts { first_byte, ..Timeouts::default() }).await?)
 }
 
 wharf_sdk::serve!(routes);

@@ -7,10 +7,7 @@ fn routes() -> Router {
 }
 
 async fn hello(request: Request) -> Result<Response, Error> {
-    Ok(Response::text(format!(
-        "hello {}\n",
-        request.param("name")?
-    )))
+    Ok(Response::text(format!("hello {}\n", request.param("name")?)))
 }
 
 wharf_sdk::serve!(routes);

@@ -3,10 +3,7 @@
 use wharf_sdk::{Error, HeaderMap, HeaderValue, Request, Response, Router};
 
 fn routes() -> Router {
-    Router::new()
-        .get("/count/{n}", count)
-        .post("/upper", upper)
-        .post("/sum", sum)
+    Router::new().get("/count/{n}", count).post("/upper", upper).post("/sum", sum)
 }
 
 /// Writes as fast as the client reads, in constant memory.
@@ -21,9 +18,7 @@ async fn count(request: Request) -> Result<Response, Error> {
         body.set_trailers(trailers);
         Ok(())
     });
-    response
-        .with_header("content-type", "text/plain")?
-        .with_header("trailer", "x-count")
+    response.with_header("content-type", "text/plain")?.with_header("trailer", "x-count")
 }
 
 /// Answers each piece of the request while the next is on its way.
@@ -46,9 +41,7 @@ async fn sum(mut request: Request) -> Result<Response, Error> {
     let trailers = request.body_mut().trailers().await?.unwrap_or_default();
     let names: Vec<&str> = trailers.keys().map(|name| name.as_str()).collect();
     let mut response = Response::text(format!("{bytes} bytes, trailers: {}\n", names.join(" ")));
-    response
-        .headers_mut()
-        .insert("cache-control", HeaderValue::from_static("no-store"));
+    response.headers_mut().insert("cache-control", HeaderValue::from_static("no-store"));
     Ok(response)
 }
 

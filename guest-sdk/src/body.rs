@@ -39,10 +39,7 @@ pub(crate) enum Source {
     /// To be written while it is sent.
     Written(Start),
     /// Being written, and read in this same instance.
-    Piped {
-        writer: LocalFuture<Result<(), Error>>,
-        pipe: Rc<Pipe>,
-    },
+    Piped { writer: LocalFuture<Result<(), Error>>, pipe: Rc<Pipe> },
     /// Held by the host.
     #[cfg(target_family = "wasm")]
     Incoming(crate::wasi::Incoming),
@@ -74,10 +71,7 @@ impl Body {
         Fut: Future<Output = Result<(), Error>> + 'static,
     {
         let start: Start = Box::new(move |writer| Box::pin(write(writer)));
-        Self {
-            source: Source::Written(start),
-            trailers: None,
-        }
+        Self { source: Source::Written(start), trailers: None }
     }
 
     /// The same body followed by `trailers`. Has no effect on a body from the host, which brings
@@ -228,18 +222,13 @@ impl Body {
 
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Body")
-            .field("len", &self.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Body").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self {
-            source: Source::Whole(bytes),
-            trailers: None,
-        }
+        Self { source: Source::Whole(bytes), trailers: None }
     }
 }
 
@@ -364,11 +353,7 @@ impl Pipe {
                 *room = piece.take();
             }
             // Ready only when the reader has taken it: the same back-pressure as on the wire.
-            if piece.is_none() && room.is_none() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            if piece.is_none() && room.is_none() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }

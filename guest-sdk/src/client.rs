@@ -37,10 +37,7 @@ pub fn post(uri: impl TryInto<Uri, Error: Into<http::Error>>) -> Outgoing {
 /// A request of any method.
 pub fn request(method: Method, uri: impl TryInto<Uri, Error: Into<http::Error>>) -> Outgoing {
     let request = Request::new(method, uri, ());
-    Outgoing {
-        request,
-        timeouts: Timeouts::default(),
-    }
+    Outgoing { request, timeouts: Timeouts::default() }
 }
 
 /// Sends `request` as it is, for example one that a handler received, with its URI changed. A
@@ -55,10 +52,7 @@ pub async fn send(request: Request, timeouts: Timeouts) -> Result<Response, Send
     #[cfg(not(target_family = "wasm"))]
     {
         let _ = (request, timeouts);
-        Err(SendError {
-            kind: SendErrorKind::Other,
-            message: "there is no host to send it".into(),
-        })
+        Err(SendError { kind: SendErrorKind::Other, message: "there is no host to send it".into() })
     }
 }
 
@@ -117,10 +111,7 @@ impl Outgoing {
     pub fn json(self, value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(bytes) => self.header(CONTENT_TYPE, "application/json").body(bytes),
-            Err(error) => Self {
-                request: Err(error.into()),
-                ..self
-            },
+            Err(error) => Self { request: Err(error.into()), ..self },
         }
     }
 
@@ -216,9 +207,6 @@ mod tests {
         let error = block_on(get("http://localhost/").send()).unwrap_err();
 
         assert_eq!(error.status(), 502);
-        assert_eq!(
-            error.cause::<SendError>().unwrap().kind(),
-            SendErrorKind::Other
-        );
+        assert_eq!(error.cause::<SendError>().unwrap().kind(), SendErrorKind::Other);
     }
 }

@@ -150,15 +150,7 @@ impl Error {
 
     /// The problem document as a response, not to be cached.
     pub fn into_response(self) -> Response {
-        let Problem {
-            status,
-            kind,
-            title,
-            detail,
-            mut members,
-            headers,
-            ..
-        } = *self.0;
+        let Problem { status, kind, title, detail, mut members, headers, .. } = *self.0;
         for standard in ["type", "title", "status", "detail"] {
             members.remove(standard);
         }
@@ -175,13 +167,8 @@ impl Error {
         let mut response = Response::new(document).with_status(status);
         *response.headers_mut() = headers;
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
-        headers
-            .entry(CACHE_CONTROL)
-            .or_insert(HeaderValue::from_static("no-store"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response
     }
 
@@ -284,25 +271,17 @@ mod tests {
         let (status, document) = document(error);
 
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
-        assert_eq!(
-            document,
-            serde_json::json!({"title": "Internal Server Error", "status": 500})
-        );
+        assert_eq!(document, serde_json::json!({"title": "Internal Server Error", "status": 500}));
         assert!(logged.contains("invalid digit"), "{logged}");
     }
 
     #[test]
     fn extension_members_cannot_replace_standard_ones() {
-        let error = Error::not_found()
-            .member("status", 200)
-            .member("detail", "forged");
+        let error = Error::not_found().member("status", 200).member("detail", "forged");
 
         let (_, document) = document(error);
 
-        assert_eq!(
-            document,
-            serde_json::json!({"title": "Not Found", "status": 404})
-        );
+        assert_eq!(document, serde_json::json!({"title": "Not Found", "status": 404}));
     }
 
     #[test]

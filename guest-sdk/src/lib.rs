@@ -89,7 +89,7 @@ macro_rules! serve {
                 }
             }
 
-            $crate::__rt::export!(Plugin with_types_in $crate::__rt::wasip3);
+    $crate::__rt::export!(Plugin with_types_in $crate::__rt::wasip3);
         };
     };
 }
@@ -129,7 +129,7 @@ macro_rules! middleware {
                 }
             }
 
-            $crate::__rt::export!(Plugin with_types_in $crate::__rt::wasip3);
+    $crate::__rt::export!(Plugin with_types_in $crate::__rt::wasip3);
         };
     };
 }

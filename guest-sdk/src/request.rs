@@ -33,11 +33,7 @@ impl Request {
         body: impl Into<Body>,
     ) -> Result<Self, Error> {
         let uri = uri.try_into().map_err(Into::into)?;
-        Ok(http::Request::builder()
-            .method(method)
-            .uri(uri)
-            .body(body.into())?
-            .into())
+        Ok(http::Request::builder().method(method).uri(uri).body(body.into())?.into())
     }
 
     /// The method.
@@ -109,9 +105,7 @@ impl Request {
 
     /// The first value of `name` in the query.
     pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.query_pairs()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value)
+        self.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     /// The first value of `name` in the query as a `T`; `None` where the query does not have it.
@@ -140,10 +134,7 @@ impl Request {
             .filter_map(|pair| pair.trim().split_once('='))
             .find(|(key, _)| *key == name)
             .map(|(_, value)| {
-                value
-                    .strip_prefix('"')
-                    .and_then(|v| v.strip_suffix('"'))
-                    .unwrap_or(value)
+                value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value)
             })
     }
 
@@ -211,11 +202,7 @@ impl Request {
 impl<B: Into<Body>> From<http::Request<B>> for Request {
     fn from(request: http::Request<B>) -> Self {
         let (head, body) = request.into_parts();
-        Self {
-            head,
-            body: body.into(),
-            params: Vec::new(),
-        }
+        Self { head, body: body.into(), params: Vec::new() }
     }
 }
 
@@ -250,18 +237,13 @@ mod tests {
 
         assert_eq!(request.parse_query::<u32>("limit").unwrap(), Some(7));
         assert_eq!(request.parse_query::<u32>("absent").unwrap(), None);
-        assert_eq!(
-            request.parse_query::<u32>("rows").unwrap_err().status(),
-            400
-        );
+        assert_eq!(request.parse_query::<u32>("rows").unwrap_err().status(), 400);
     }
 
     #[test]
     fn cookies_are_found_across_fields() {
         let mut request = get("/");
-        request
-            .headers_mut()
-            .append(COOKIE, "a=1; session=\"s=1\"".parse().unwrap());
+        request.headers_mut().append(COOKIE, "a=1; session=\"s=1\"".parse().unwrap());
         request.headers_mut().append(COOKIE, "b=2".parse().unwrap());
 
         assert_eq!(request.cookie("session"), Some("s=1"));

@@ -37,10 +37,7 @@ impl Response {
     ///
     /// 500 where serde cannot represent it.
     pub fn json(value: &impl Serialize) -> Result<Self, Error> {
-        Ok(Self::of_type(
-            "application/json",
-            serde_json::to_vec(value)?,
-        ))
+        Ok(Self::of_type("application/json", serde_json::to_vec(value)?))
     }
 
     /// 200 with a body that `write` produces while it is sent: [`Body::stream`].
@@ -58,9 +55,7 @@ impl Response {
     ///
     /// 500 where `location` cannot be a header value.
     pub fn redirect(status: StatusCode, location: &str) -> Result<Self, Error> {
-        Self::new(())
-            .with_status(status)
-            .with_header(LOCATION, location)
+        Self::new(()).with_status(status).with_header(LOCATION, location)
     }
 
     /// The same response with another status.
@@ -133,9 +128,7 @@ impl Response {
 
     fn of_type(content_type: &'static str, body: impl Into<Body>) -> Self {
         let mut response = Self::new(body);
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         response
     }
 }
@@ -143,10 +136,7 @@ impl Response {
 impl<B: Into<Body>> From<http::Response<B>> for Response {
     fn from(response: http::Response<B>) -> Self {
         let (head, body) = response.into_parts();
-        Self {
-            head,
-            body: body.into(),
-        }
+        Self { head, body: body.into() }
     }
 }
 
@@ -224,9 +214,6 @@ mod tests {
         let response = (StatusCode::CREATED, "made").into_response().unwrap();
 
         assert_eq!(response.status(), 201);
-        assert_eq!(
-            response.header("content-type"),
-            Some("text/plain; charset=utf-8")
-        );
+        assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
     }
 }

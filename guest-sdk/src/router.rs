@@ -183,10 +183,7 @@ impl Router {
     }
 
     /// The route at `path`, with its parameters unless one of them is not UTF-8.
-    #[expect(
-        clippy::type_complexity,
-        reason = "a private pair, taken apart at once"
-    )]
+    #[expect(clippy::type_complexity, reason = "a private pair, taken apart at once")]
     fn find(&self, path: &str) -> Option<(usize, Option<Vec<(String, String)>>)> {
         // Patterns match the path as it was sent, so that `%2F` does not divide it.
         if let Ok(found) = self.paths.at(path) {
@@ -223,42 +220,26 @@ impl Router {
 impl Methods {
     fn find(&self, method: &Method) -> Option<&Rc<dyn Handler>> {
         let of = |wanted: &Method| {
-            self.by_method
-                .iter()
-                .find(|(served, _)| served == wanted)
-                .map(|(_, handler)| handler)
+            self.by_method.iter().find(|(served, _)| served == wanted).map(|(_, handler)| handler)
         };
         of(method)
-            .or_else(|| {
-                if method == Method::HEAD {
-                    of(&Method::GET)
-                } else {
-                    None
-                }
-            })
+            .or_else(|| if method == Method::HEAD { of(&Method::GET) } else { None })
             .or(self.any.as_ref())
     }
 
     fn without_handler(&self, method: &Method) -> Result<Response, Error> {
         let allow = self.allow();
         if method == Method::OPTIONS {
-            return Response::new(())
-                .with_status(StatusCode::NO_CONTENT)
-                .with_header(ALLOW, allow);
+            return Response::new(()).with_status(StatusCode::NO_CONTENT).with_header(ALLOW, allow);
         }
         let detail = format!("this path is served with {allow}");
         let allow = HeaderValue::try_from(allow)?;
-        Err(Error::new(StatusCode::METHOD_NOT_ALLOWED)
-            .detail(detail)
-            .header(ALLOW, allow))
+        Err(Error::new(StatusCode::METHOD_NOT_ALLOWED).detail(detail).header(ALLOW, allow))
     }
 
     fn allow(&self) -> String {
-        let mut names: Vec<&str> = self
-            .by_method
-            .iter()
-            .map(|(method, _)| method.as_str())
-            .collect();
+        let mut names: Vec<&str> =
+            self.by_method.iter().map(|(method, _)| method.as_str()).collect();
         if names.contains(&"GET") && !names.contains(&"HEAD") {
             names.push("HEAD");
         }
@@ -288,11 +269,7 @@ mod tests {
 
     fn names(name: &'static str) -> impl Handler {
         move |request: Request| async move {
-            let param = request
-                .param("id")
-                .or(request.param("*"))
-                .unwrap_or("-")
-                .to_owned();
+            let param = request.param("id").or(request.param("*")).unwrap_or("-").to_owned();
             format!("{name} {param}")
         }
     }
@@ -343,10 +320,7 @@ mod tests {
             let response = answer(Method::GET, path);
 
             assert_eq!(response.status(), 404, "{path}");
-            assert_eq!(
-                response.header("content-type"),
-                Some("application/problem+json")
-            );
+            assert_eq!(response.header("content-type"), Some("application/problem+json"));
         }
     }
 
@@ -384,9 +358,8 @@ mod tests {
 
     #[test]
     fn missing_parameter_is_500_without_details() {
-        let router = Router::new().get("/{id}", async |request: Request| {
-            request.param("name").map(str::to_owned)
-        });
+        let router = Router::new()
+            .get("/{id}", async |request: Request| request.param("name").map(str::to_owned));
 
         let mut response = block_on(router.handle(Request::new(Method::GET, "/x", ()).unwrap()));
         let body = block_on(response.body_mut().text(1000)).unwrap();
@@ -398,8 +371,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "/{name}")]
     fn patterns_that_collide_are_refused() {
-        let _ = Router::new()
-            .get("/{id}", names("a"))
-            .get("/{name}", names("b"));
+        let _ = Router::new().get("/{id}", names("a")).get("/{name}", names("b"));
     }
 }

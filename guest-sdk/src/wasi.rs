@@ -89,10 +89,8 @@ pub(crate) async fn send(mut request: Request, timeouts: Timeouts) -> Result<Res
     // A received request may be sent on, but its token is between us and our host.
     request.headers_mut().remove(EXCHANGE_HEADER);
     let options = options(&timeouts);
-    let request = into_request(request, options).map_err(|message| SendError {
-        kind: SendErrorKind::Protocol,
-        message,
-    })?;
+    let request = into_request(request, options)
+        .map_err(|message| SendError { kind: SendErrorKind::Protocol, message })?;
     let sent = wasip3::http::client::send(request);
     let answer = match timeouts.total {
         Some(total) => before(total, sent).await.ok_or_else(|| SendError {
@@ -102,10 +100,8 @@ pub(crate) async fn send(mut request: Request, timeouts: Timeouts) -> Result<Res
         None => sent.await,
     };
     let response = answer.map_err(|code| send_error(&code))?;
-    from_response(response).map_err(|error| SendError {
-        kind: SendErrorKind::Protocol,
-        message: error.to_string(),
-    })
+    from_response(response)
+        .map_err(|error| SendError { kind: SendErrorKind::Protocol, message: error.to_string() })
 }
 
 /// A body that the host holds, untouched until it is first read.
@@ -165,9 +161,7 @@ impl Incoming {
     fn into_ends(mut self) -> Option<(StreamReader<u8>, FutureReader<Trailers>)> {
         self.open();
         match self {
-            Self::Open {
-                stream, trailers, ..
-            } => Some((stream, trailers)),
+            Self::Open { stream, trailers, .. } => Some((stream, trailers)),
             _ => None,
         }
     }
@@ -182,11 +176,7 @@ impl Incoming {
                 Message::Request(request) => WasiRequest::consume_body(request, result),
                 Message::Response(response) => WasiResponse::consume_body(response, result),
             };
-            *self = Self::Open {
-                stream,
-                trailers,
-                _received,
-            };
+            *self = Self::Open { stream, trailers, _received };
         }
     }
 }
@@ -219,9 +209,7 @@ fn from_request(request: WasiRequest) -> Result<Request, Error> {
 }
 
 fn from_target(request: &WasiRequest) -> Option<Uri> {
-    let path = request
-        .get_path_with_query()
-        .filter(|path| !path.is_empty());
+    let path = request.get_path_with_query().filter(|path| !path.is_empty());
     let path = path.unwrap_or_else(|| "/".into());
     let Some(authority) = request.get_authority() else {
         return path.parse().ok();
@@ -231,12 +219,7 @@ fn from_target(request: &WasiRequest) -> Option<Uri> {
         Some(Scheme::Other(scheme)) => scheme,
         Some(Scheme::Http) | None => "http".to_owned(),
     };
-    Uri::builder()
-        .scheme(scheme.as_str())
-        .authority(authority)
-        .path_and_query(path)
-        .build()
-        .ok()
+    Uri::builder().scheme(scheme.as_str()).authority(authority).path_and_query(path).build().ok()
 }
 
 fn from_response(response: WasiResponse) -> Result<Response, Error> {
@@ -327,9 +310,7 @@ fn into_request(request: Request, options: Option<RequestOptions>) -> Result<Was
         "https" => Scheme::Https,
         other => Scheme::Other(other.to_owned()),
     });
-    request
-        .set_method(&method)
-        .map_err(|()| format!("method refused by the host: {method:?}"))?;
+    request.set_method(&method).map_err(|()| format!("method refused by the host: {method:?}"))?;
     request
         .set_scheme(scheme.as_ref())
         .and_then(|()| request.set_authority(head.uri.authority().map(|part| part.as_str())))
@@ -349,9 +330,7 @@ fn set_length(headers: &mut HeaderMap, body: &Body) {
     if let Source::Whole(bytes) = &body.source
         && body.trailers.is_none()
     {
-        headers
-            .entry(CONTENT_LENGTH)
-            .or_insert_with(|| bytes.len().into());
+        headers.entry(CONTENT_LENGTH).or_insert_with(|| bytes.len().into());
     }
 }
 
@@ -367,11 +346,7 @@ impl Sending {
     fn new(body: Body) -> Self {
         match body.source {
             Source::Incoming(incoming) => match incoming.into_ends() {
-                Some((stream, trailers)) => Self {
-                    content: Some(stream),
-                    trailers,
-                    work: None,
-                },
+                Some((stream, trailers)) => Self { content: Some(stream), trailers, work: None },
                 None => Self::empty(body.trailers),
             },
             Source::Empty => Self::empty(body.trailers),
@@ -389,10 +364,7 @@ impl Sending {
             }
             Source::Written(start) => Self::written(start),
             source @ Source::Piped { .. } => {
-                let rest = Body {
-                    source,
-                    trailers: None,
-                };
+                let rest = Body { source, trailers: None };
                 Self::written(Box::new(move |mut writer: BodyWriter| {
                     Box::pin(async move { writer.write_body(rest).await })
                 }))
@@ -407,11 +379,7 @@ impl Sending {
                 let _ = writer.write(into_trailers(Some(&trailers))).await;
             })
         });
-        Self {
-            content: None,
-            trailers: reader,
-            work,
-        }
+        Self { content: None, trailers: reader, work }
     }
 
     fn written(start: Start) -> Self {
@@ -422,11 +390,7 @@ impl Sending {
         let work = Box::pin(async move {
             let own_trailers = Rc::new(Cell::new(None));
             let sink = Sink::Host(content_writer);
-            let outcome = start(BodyWriter {
-                sink,
-                trailers: own_trailers.clone(),
-            })
-            .await;
+            let outcome = start(BodyWriter { sink, trailers: own_trailers.clone() }).await;
             let end = match outcome {
                 Ok(()) => into_trailers(own_trailers.take().as_ref()),
                 Err(error) => {
@@ -434,19 +398,13 @@ impl Sending {
                     if error.cause::<Closed>().is_none() {
                         write_to_stderr(&format!("response cut off: {error}"));
                     }
-                    Err(ErrorCode::InternalError(Some(
-                        "the body's writer failed".into(),
-                    )))
+                    Err(ErrorCode::InternalError(Some("the body's writer failed".into())))
                 }
             };
             // Fails only where nobody waits for the trailers.
             let _ = trailers_writer.write(end).await;
         });
-        Self {
-            content: Some(content),
-            trailers,
-            work: Some(work),
-        }
+        Self { content: Some(content), trailers, work: Some(work) }
     }
 }
 
@@ -464,12 +422,7 @@ fn into_trailers(trailers: Option<&HeaderMap>) -> Trailers {
 }
 
 fn options(timeouts: &Timeouts) -> Option<RequestOptions> {
-    let Timeouts {
-        connect,
-        first_byte,
-        between_bytes,
-        ..
-    } = *timeouts;
+    let Timeouts { connect, first_byte, between_bytes, .. } = *timeouts;
     if connect.or(first_byte).or(between_bytes).is_none() {
         return None;
     }
@@ -518,8 +471,5 @@ fn send_error(code: &ErrorCode) -> SendError {
         }
         _ => SendErrorKind::Protocol,
     };
-    SendError {
-        kind,
-        message: format!("{code:?}"),
-    }
+    SendError { kind, message: format!("{code:?}") }
 }

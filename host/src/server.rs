@@ -358,8 +358,7 @@ impl Server {
                 alt_svc: alt_svc.clone(),
                 http2: self.sockets.http2,
             };
-            let listeners =
-                [(&self.sockets.http, None), (&self.sockets.https, self.tls.as_ref())];
+            let listeners = [(&self.sockets.http, None), (&self.sockets.https, self.tls.as_ref())];
             for (bound, tls) in listeners {
                 let socket = bound.as_ref().and_then(|bound| bound.sockets[core].try_clone().ok());
                 let Some(socket) = socket else { continue };

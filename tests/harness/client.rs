@@ -32,7 +32,7 @@ pub enum Protocol {
 }
 
 /// A request's body.
-pub type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
+type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 type H3Sender = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
 
 enum Connection {
@@ -169,6 +169,15 @@ impl Client {
     pub async fn get(&mut self, path: &str) -> Answer {
         let request = self.request(Method::GET, path).body(Bytes::new()).unwrap();
         self.send(request).await
+    }
+
+    /// GETs `path`.
+    ///
+    /// # Errors
+    /// When the exchange ends before the head of the answer.
+    pub async fn try_send_get(&mut self, path: &str) -> anyhow::Result<Answer> {
+        let request = self.request(Method::GET, path).body(Bytes::new())?;
+        self.try_send(request).await
     }
 
     /// POSTs `body` to `path`.

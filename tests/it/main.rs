@@ -1,1 +1,14 @@
-//! Every behaviour, over real sockets. One binary; a file a feature.
+//! Every behaviour, over real sockets, against the real server process. One binary; a file a feature.
+
+#![expect(clippy::unwrap_used, reason = "a failing test must panic")]
+
+mod admin;
+mod capabilities;
+mod drain;
+mod hostile;
+mod listeners;
+mod middleware;
+mod plugins;
+mod protocols;
+mod reload;
+mod smuggling;

@@ -86,12 +86,7 @@ impl AdminState {
     /// A server that is starting. `hosts` is `admin-hosts`.
     pub fn new(metrics: Arc<Metrics>, plugins: Arc<dyn PluginList>, hosts: Vec<String>) -> Self {
         let phase = AtomicU8::new(Phase::Starting as u8);
-        Self {
-            phase,
-            hosts,
-            metrics,
-            plugins,
-        }
+        Self { phase, hosts, metrics, plugins }
     }
 
     /// Tells where the server is now.
@@ -114,18 +109,13 @@ impl AdminState {
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         bare.parse::<IpAddr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
-            || self
-                .hosts
-                .iter()
-                .any(|host| without_port(host).eq_ignore_ascii_case(name))
+            || self.hosts.iter().any(|host| without_port(host).eq_ignore_ascii_case(name))
     }
 }
 
 impl std::fmt::Debug for AdminState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AdminState")
-            .field("phase", &self.phase())
-            .finish_non_exhaustive()
+        f.debug_struct("AdminState").field("phase", &self.phase()).finish_non_exhaustive()
     }
 }
 
@@ -141,14 +131,8 @@ impl Handle for AdminState {
 
 /// Answers one request. No body is read, and nothing here waits.
 pub fn answer<B>(state: &AdminState, request: &Request<B>) -> Response<ResponseBody> {
-    let host = request
-        .headers()
-        .get(HOST)
-        .map(|value| value.to_str().unwrap_or_default());
-    let authority = request
-        .uri()
-        .authority()
-        .map_or(host, |uri| Some(uri.as_str()));
+    let host = request.headers().get(HOST).map(|value| value.to_str().unwrap_or_default());
+    let authority = request.uri().authority().map_or(host, |uri| Some(uri.as_str()));
     if !authority.is_some_and(|authority| state.is_addressed(authority)) {
         return Rejection::Misdirected.into_response(None);
     }
@@ -165,10 +149,7 @@ pub fn answer<B>(state: &AdminState, request: &Request<B>) -> Response<ResponseB
         Method::GET => respond(state, request),
         // The protocol leaves the bytes out and keeps their length.
         Method::HEAD => respond(state, request),
-        _ => Rejection::MethodNotAllowed {
-            allow: "GET, HEAD".to_owned(),
-        }
-        .into_response(None),
+        _ => Rejection::MethodNotAllowed { allow: "GET, HEAD".to_owned() }.into_response(None),
     }
 }
 
@@ -211,11 +192,7 @@ fn ready(state: &AdminState) -> Response<ResponseBody> {
 
 fn metrics<B>(state: &AdminState, request: &Request<B>) -> Response<ResponseBody> {
     let mut accepted = request.headers().get_all(ACCEPT).iter();
-    if accepted.any(|value| {
-        value
-            .as_bytes()
-            .starts_with(b"application/openmetrics-text")
-    }) {
+    if accepted.any(|value| value.as_bytes().starts_with(b"application/openmetrics-text")) {
         return reply(StatusCode::OK, OPEN_METRICS, state.metrics.open_metrics());
     }
     reply(StatusCode::OK, PROMETHEUS, state.metrics.prometheus_text())
@@ -244,9 +221,7 @@ fn reply(
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     for (name, value) in fields {
-        response
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
 }
@@ -283,18 +258,11 @@ mod tests {
     fn state() -> AdminState {
         let metrics = Arc::new(Metrics::new(1, Arc::new(ConnStates::default())));
         metrics.rejected(&Rejection::NotFound);
-        AdminState::new(
-            metrics,
-            Arc::new(OnePlugin),
-            vec!["admin.example".to_owned()],
-        )
+        AdminState::new(metrics, Arc::new(OnePlugin), vec!["admin.example".to_owned()])
     }
 
     fn ask(state: &AdminState, method: &str, path: &str, host: &str) -> Response<ResponseBody> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", host);
+        let request = Request::builder().method(method).uri(path).header("host", host);
         answer(state, &request.body(()).unwrap())
     }
 
@@ -307,20 +275,15 @@ mod tests {
     async fn readiness_follows_the_servers_life() {
         let state = state();
 
-        for (phase, status) in [
-            (Phase::Starting, 503),
-            (Phase::Serving, 200),
-            (Phase::Draining, 503),
-        ] {
+        for (phase, status) in
+            [(Phase::Starting, 503), (Phase::Serving, 200), (Phase::Draining, 503)]
+        {
             state.enter(phase);
             let response = ask(&state, "GET", "/readyz", "localhost:9090");
             assert_eq!(response.status(), status);
             let document: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
             assert_eq!(document["state"], phase.label());
-            assert_eq!(
-                document["reasons"].as_array().unwrap().is_empty(),
-                status == 200
-            );
+            assert_eq!(document["reasons"].as_array().unwrap().is_empty(), status == 200);
             assert_eq!(ask(&state, "GET", "/healthz", "localhost").status(), 200);
         }
     }
@@ -343,14 +306,8 @@ mod tests {
         let response = ask(&state, "GET", "/metrics", "127.0.0.1:9090");
         assert_eq!(response.headers()[CONTENT_TYPE], PROMETHEUS);
         let plain = text(response).await;
-        assert!(
-            plain.contains("# TYPE wharf_rejections_total counter\n"),
-            "{plain}"
-        );
-        assert!(
-            plain.contains("wharf_rejections_total{reason=\"not-found\"} 1\n"),
-            "{plain}"
-        );
+        assert!(plain.contains("# TYPE wharf_rejections_total counter\n"), "{plain}");
+        assert!(plain.contains("wharf_rejections_total{reason=\"not-found\"} 1\n"), "{plain}");
         assert!(!plain.contains("# EOF"), "{plain}");
 
         let request = Request::get("/metrics").header("host", "localhost").header(
@@ -376,11 +333,7 @@ mod tests {
             ("127.0.0.1.evil.example", 421),
             ("", 421),
         ] {
-            assert_eq!(
-                ask(&state(), "GET", "/healthz", host).status(),
-                status,
-                "{host}"
-            );
+            assert_eq!(ask(&state(), "GET", "/healthz", host).status(), status, "{host}");
         }
         let without = Request::get("/healthz").body(()).unwrap();
         assert_eq!(answer(&state(), &without).status(), 421);

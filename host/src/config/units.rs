@@ -65,18 +65,14 @@ const SIZE_UNITS: &str = "B, KiB, MiB, GiB, TiB (powers of 1024) or KB, MB, GB, 
 /// # Errors
 /// [`UnitError`], which names the right spelling.
 pub fn parse_duration(written: &str) -> Result<Duration, UnitError> {
-    let too_large = || UnitError::TooLarge {
-        written: written.to_owned(),
-    };
+    let too_large = || UnitError::TooLarge { written: written.to_owned() };
     let mut rest = written.trim();
     let mut total = Duration::ZERO;
     loop {
         let (number, unit, after) = split(rest, written, "duration", DURATION_EXAMPLE)?;
         let micros: u64 = match unit {
             "" => {
-                return Err(UnitError::NoUnit {
-                    written: written.trim().to_owned(),
-                });
+                return Err(UnitError::NoUnit { written: written.trim().to_owned() });
             }
             "us" | "µs" => 1,
             "ms" => 1_000,
@@ -93,9 +89,7 @@ pub fn parse_duration(written: &str) -> Result<Duration, UnitError> {
             }
         };
         let part = number.checked_mul(micros).ok_or_else(too_large)?;
-        total = total
-            .checked_add(Duration::from_micros(part))
-            .ok_or_else(too_large)?;
+        total = total.checked_add(Duration::from_micros(part)).ok_or_else(too_large)?;
         if after.is_empty() {
             return Ok(total);
         }
@@ -134,11 +128,7 @@ pub fn parse_size(written: &str) -> Result<u64, UnitError> {
             });
         }
     };
-    number
-        .checked_mul(factor)
-        .ok_or_else(|| UnitError::TooLarge {
-            written: written.to_owned(),
-        })
+    number.checked_mul(factor).ok_or_else(|| UnitError::TooLarge { written: written.to_owned() })
 }
 
 /// Takes one number and its unit from the front of `rest`.
@@ -148,33 +138,20 @@ fn split<'a>(
     what: &'static str,
     example: &'static str,
 ) -> Result<(u64, &'a str, &'a str), UnitError> {
-    let digits = rest
-        .find(|c: char| !c.is_ascii_digit() && c != '_')
-        .unwrap_or(rest.len());
+    let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(rest.len());
     let (number, rest) = rest.split_at(digits);
     if number.is_empty() {
-        return Err(UnitError::NotANumber {
-            written: written.to_owned(),
-            what,
-            example,
-        });
+        return Err(UnitError::NotANumber { written: written.to_owned(), what, example });
     }
     if rest.starts_with(['.', ',']) {
-        return Err(UnitError::Fraction {
-            written: written.to_owned(),
-            example,
-        });
+        return Err(UnitError::Fraction { written: written.to_owned(), example });
     }
     let number = number
         .replace('_', "")
         .parse()
-        .map_err(|_| UnitError::TooLarge {
-            written: written.to_owned(),
-        })?;
+        .map_err(|_| UnitError::TooLarge { written: written.to_owned() })?;
     let rest = rest.trim_start();
-    let letters = rest
-        .find(|c: char| !c.is_alphabetic())
-        .unwrap_or(rest.len());
+    let letters = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
     let (unit, rest) = rest.split_at(letters);
     Ok((number, unit, rest.trim_start()))
 }
@@ -199,15 +176,11 @@ impl<'de> Deserialize<'de> for DurationValue {
             }
 
             fn visit_str<E: Error>(self, written: &str) -> Result<DurationValue, E> {
-                parse_duration(written)
-                    .map(DurationValue)
-                    .map_err(E::custom)
+                parse_duration(written).map(DurationValue).map_err(E::custom)
             }
 
             fn visit_i64<E: Error>(self, number: i64) -> Result<DurationValue, E> {
-                Err(E::custom(UnitError::NoUnit {
-                    written: number.to_string(),
-                }))
+                Err(E::custom(UnitError::NoUnit { written: number.to_string() }))
             }
         }
 
@@ -244,12 +217,7 @@ impl<'de> Deserialize<'de> for SizeValue {
 /// A duration as [`parse_duration`] reads it, in the largest units that fit.
 pub fn show_duration(duration: Duration) -> String {
     let micros = duration.as_micros();
-    let units = [
-        (86_400_000_000, "d"),
-        (3_600_000_000, "h"),
-        (60_000_000, "m"),
-        (1_000_000, "s"),
-    ];
+    let units = [(86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s")];
     let small = [(1_000, "ms"), (1, "us")];
     let mut left = micros;
     let mut shown = String::new();
@@ -260,28 +228,16 @@ pub fn show_duration(duration: Duration) -> String {
             left %= size;
         }
     }
-    if shown.is_empty() {
-        "0s".to_owned()
-    } else {
-        shown
-    }
+    if shown.is_empty() { "0s".to_owned() } else { shown }
 }
 
 /// A size as [`parse_size`] reads it, in the largest binary unit that divides it.
 pub fn show_size(bytes: u64) -> String {
-    let units = [
-        (1 << 40, "TiB"),
-        (1 << 30, "GiB"),
-        (1 << 20, "MiB"),
-        (1 << 10, "KiB"),
-    ];
+    let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     units
         .into_iter()
         .find(|(size, _)| bytes > 0 && bytes.is_multiple_of(*size))
-        .map_or_else(
-            || format!("{bytes}B"),
-            |(size, unit)| format!("{}{unit}", bytes / size),
-        )
+        .map_or_else(|| format!("{bytes}B"), |(size, unit)| format!("{}{unit}", bytes / size))
 }
 
 #[cfg(test)]
@@ -299,11 +255,7 @@ mod tests {
             ("0s", 0),
             ("1_000ms", 1_000),
         ] {
-            assert_eq!(
-                parse_duration(written),
-                Ok(Duration::from_millis(millis)),
-                "{written}"
-            );
+            assert_eq!(parse_duration(written), Ok(Duration::from_millis(millis)), "{written}");
         }
     }
 
@@ -345,10 +297,7 @@ mod tests {
                 parse_duration("1.5s").err(),
                 "`1.5s` has a fraction: use a smaller unit, \"30s\", \"250ms\" or \"1h30m\"",
             ),
-            (
-                parse_size("99999999999TiB").err(),
-                "`99999999999TiB` is too large",
-            ),
+            (parse_size("99999999999TiB").err(), "`99999999999TiB` is too large"),
             (
                 parse_size("").err(),
                 "`` is not a size: write \"16MiB\", \"64KiB\" or a number of bytes",

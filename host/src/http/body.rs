@@ -218,9 +218,7 @@ impl Body for RequestBody {
                     return Poll::Ready(None);
                 }
                 Poll::Ready(Some(Err(error))) => Err(error),
-                Poll::Ready(Some(Ok(frame))) => {
-                    this.progressed().and_then(|()| this.accept(frame))
-                }
+                Poll::Ready(Some(Ok(frame))) => this.progressed().and_then(|()| this.accept(frame)),
             };
             match outcome {
                 Ok(None) => {}
@@ -419,4 +417,3 @@ impl fmt::Debug for ResponseBody {
         f.debug_struct("ResponseBody").field("size", &self.size_hint()).finish_non_exhaustive()
     }
 }
-

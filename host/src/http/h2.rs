@@ -124,7 +124,7 @@ fn due(
     if let Some(since) = watch.head_open_since() {
         let until = since + limits.header_timeout;
         if now >= until {
-            return Due::End(Reason::PROTOCOL_ERROR);
+            return Due::End(Reason::ENHANCE_YOUR_CALM);
         }
         next = next.min(until);
     }

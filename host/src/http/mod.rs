@@ -45,6 +45,13 @@ pub trait Handle: Send + Sync + 'static {
     }
 }
 
+/// Stands for the head of a request that was refused before it could be told what it is.
+fn unread() -> http::request::Parts {
+    let mut request = Request::new(());
+    *request.uri_mut() = http::Uri::from_static("*");
+    request.into_parts().0
+}
+
 /// What every connection task needs; one value a core, cheap to clone.
 #[derive(Debug)]
 pub struct Serving<H> {

@@ -96,12 +96,7 @@ pub fn request<B>(
     protocol: Protocol,
     limits: &Limits,
 ) -> Result<Validated, Rejection> {
-    target(
-        request.method(),
-        request.uri(),
-        is_extended_connect(request),
-        limits,
-    )?;
+    target(request.method(), request.uri(), is_extended_connect(request), limits)?;
     let mut fields = Fields::default();
     fields.read(request.headers(), protocol, limits)?;
     let version = request.version();
@@ -115,25 +110,25 @@ pub fn request<B>(
         return Err(Rejection::bad("transfer-encoding before HTTP/1.1"));
     }
     if let Some(Transfer::Other) = fields.transfer_coding {
-        return Err(Rejection::NotImplemented(
-            "a transfer coding other than chunked",
-        ));
+        return Err(Rejection::NotImplemented("a transfer coding other than chunked"));
     }
     let authority = agreed_authority(request.uri().authority(), fields.host.as_ref())?;
     let validated = Validated {
         content_length: fields.content_length,
         chunked: framed_by_transfer_coding,
         close: protocol == Protocol::H1
-            && (fields.close || version < Version::HTTP_11 && !fields.keep_alive),
+            && (fields.close || (version < Version::HTTP_11 && !fields.keep_alive)),
         takes_trailers: fields.takes_trailers,
         // RFC 9110 §10.1.1: ignored in an HTTP/1.0 request.
         expects_continue: fields.expects_continue && version > Version::HTTP_10,
         authority,
     };
-    if protocol == Protocol::H1 && fields.upgrade_listed && version == Version::HTTP_11 {
-        if let Some(value) = request.headers().get(UPGRADE).cloned() {
-            request.extensions_mut().insert(UpgradeRequested(value));
-        }
+    if protocol == Protocol::H1
+        && fields.upgrade_listed
+        && version == Version::HTTP_11
+        && let Some(value) = request.headers().get(UPGRADE).cloned()
+    {
+        request.extensions_mut().insert(UpgradeRequested(value));
     }
     fields.clean(request.headers_mut(), &validated)?;
     absolute(request.uri_mut(), None, Some(&validated.authority))?;
@@ -190,11 +185,7 @@ pub fn trailers(mut trailers: HeaderMap) -> Result<HeaderMap, BodyError> {
 /// [`Failure::Reply`]: an interim status (100 to 199) as the final one, or a `Content-Length` that is
 /// none or that stands there twice.
 pub fn response(status: StatusCode, headers: &mut HeaderMap) -> Result<(), Failure> {
-    let refused = |message: &str| {
-        Err(Failure::Reply {
-            message: message.into(),
-        })
-    };
+    let refused = |message: &str| Err(Failure::Reply { message: message.into() });
     if status.is_informational() {
         return refused("an interim status as the final one");
     }
@@ -224,10 +215,10 @@ pub fn connection_fields(headers: &mut HeaderMap) -> bool {
         for option in headers.get_all(CONNECTION).iter().flat_map(list) {
             if option.eq_ignore_ascii_case(b"close") {
                 close = true;
-            } else if let Ok(name) = HeaderName::from_bytes(option) {
-                if !NEVER_HOP_BY_HOP.contains(&name.as_str()) {
-                    named.push(name);
-                }
+            } else if let Ok(name) = HeaderName::from_bytes(option)
+                && !NEVER_HOP_BY_HOP.contains(&name.as_str())
+            {
+                named.push(name);
             }
         }
         headers.remove(CONNECTION);
@@ -257,11 +248,7 @@ pub fn parse_content_length(value: &HeaderValue) -> Option<u64> {
 
 /// The members of a list value, without empty ones (RFC 9110 §5.6.1).
 fn list(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value
-        .as_bytes()
-        .split(|&b| b == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|m| !m.is_empty())
+    value.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -297,10 +284,8 @@ impl Fields {
         protocol: Protocol,
         limits: &Limits,
     ) -> Result<(), Rejection> {
-        let too_large = Rejection::FieldsTooLarge {
-            limit: limits.header_bytes,
-            count: limits.headers,
-        };
+        let too_large =
+            Rejection::FieldsTooLarge { limit: limits.header_bytes, count: limits.headers };
         if headers.len() > limits.headers {
             return Err(too_large);
         }
@@ -331,9 +316,7 @@ impl Fields {
                 if self.host.is_some() {
                     return Err(Rejection::bad("more than one host field"));
                 }
-                let host = value
-                    .to_str()
-                    .map_err(|_| Rejection::bad("host is not ASCII"))?;
+                let host = value.to_str().map_err(|_| Rejection::bad("host is not ASCII"))?;
                 let authority = parse_authority(host)?;
                 self.host_respelled = authority.as_str() != host;
                 self.host = Some(authority);
@@ -393,9 +376,7 @@ impl Fields {
                 let name = HeaderName::from_bytes(option)
                     .map_err(|_| Rejection::bad("a connection option is not a token"))?;
                 if NEVER_HOP_BY_HOP.contains(&name.as_str()) {
-                    return Err(Rejection::bad(
-                        "a connection option names an end-to-end field",
-                    ));
+                    return Err(Rejection::bad("a connection option names an end-to-end field"));
                 }
                 self.named.push(name);
             }
@@ -415,11 +396,9 @@ impl Fields {
         }
         // RFC 9112 §6.3: where chunked is not the last coding, the length cannot be known.
         self.transfer_coding = match last {
-            Some(last) if last.eq_ignore_ascii_case(b"chunked") => Some(if codings == 1 {
-                Transfer::Chunked
-            } else {
-                Transfer::Other
-            }),
+            Some(last) if last.eq_ignore_ascii_case(b"chunked") => {
+                Some(if codings == 1 { Transfer::Chunked } else { Transfer::Other })
+            }
             _ => return Err(Rejection::bad("chunked is not the last transfer coding")),
         };
         Ok(())
@@ -447,10 +426,7 @@ impl Fields {
                 .map_err(|_| Rejection::bad("host is not a field value"))?;
             headers.insert(HOST, host);
         }
-        debug_assert!(
-            !headers.contains_key(EXPECT),
-            "the host has met the expectation"
-        );
+        debug_assert!(!headers.contains_key(EXPECT), "the host has met the expectation");
         Ok(())
     }
 }
@@ -513,26 +489,18 @@ fn target(
 fn path(method: &Method, target: &PathAndQuery, limits: &Limits) -> Result<(), Rejection> {
     let text = target.as_str();
     if text.len() > limits.url_bytes {
-        return Err(Rejection::UriTooLong {
-            limit: limits.url_bytes,
-        });
+        return Err(Rejection::UriTooLong { limit: limits.url_bytes });
     }
     if text == "*" {
         // RFC 9112 §3.2.4.
         let allowed = method == Method::OPTIONS;
-        return if allowed {
-            Ok(())
-        } else {
-            Err(Rejection::bad("* is for OPTIONS"))
-        };
+        return if allowed { Ok(()) } else { Err(Rejection::bad("* is for OPTIONS")) };
     }
     if !text.starts_with('/') {
         return Err(Rejection::bad("the path does not begin with /"));
     }
     if text.bytes().any(|byte| !is_target_byte(byte)) {
-        return Err(Rejection::bad(
-            "a forbidden character in the request target",
-        ));
+        return Err(Rejection::bad("a forbidden character in the request target"));
     }
     Ok(())
 }
@@ -554,9 +522,7 @@ fn agreed_authority(
     };
     let target = parse_authority(target.as_str())?;
     if host.is_some_and(|host| *host != target) {
-        return Err(Rejection::bad(
-            "host differs from the request target's authority",
-        ));
+        return Err(Rejection::bad("host differs from the request target's authority"));
     }
     Ok(target)
 }

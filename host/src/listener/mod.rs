@@ -1,4 +1,13 @@
 //! Sockets: accepting, TLS, QUIC. The accept loop only accepts; handshakes and everything after run
 //! in the connection's own task.
+//!
+//! [`tcp`] binds and accepts, for both the cleartext and the TLS listener; [`tls`] has the
+//! certificates, for TCP and QUIC alike, [`devcert`] makes one where none is configured; [`slots`]
+//! bounds the connections of all listeners together.
 
+pub mod devcert;
 pub mod quic;
+mod rewind;
+pub mod slots;
+pub mod tcp;
+pub mod tls;

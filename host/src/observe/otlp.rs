@@ -130,10 +130,7 @@ impl Tracer {
         let exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(client)
-            .with_endpoint(format!(
-                "{}/v1/traces",
-                config.endpoint.trim_end_matches('/')
-            ))
+            .with_endpoint(format!("{}/v1/traces", config.endpoint.trim_end_matches('/')))
             .with_headers(headers)
             .with_timeout(EXPORT_TIMEOUT)
             .build()
@@ -144,16 +141,10 @@ impl Tracer {
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
             .build();
         processor.set_resource(&resource);
-        let scope = InstrumentationScope::builder("wharf")
-            .with_version(env!("CARGO_PKG_VERSION"))
-            .build();
+        let scope =
+            InstrumentationScope::builder("wharf").with_version(env!("CARGO_PKG_VERSION")).build();
         let below = (config.sample * (1u64 << 63) as f64) as u64;
-        Ok(Self {
-            processor,
-            ids: RandomIdGenerator::default(),
-            scope,
-            below,
-        })
+        Ok(Self { processor, ids: RandomIdGenerator::default(), scope, below })
     }
 
     /// Places a request in the client's trace, or in a new one.
@@ -161,21 +152,11 @@ impl Tracer {
         let span = self.ids.new_span_id();
         if let Some(context) = single(headers, "traceparent").and_then(parse_traceparent) {
             let (trace, parent, is_sampled) = context;
-            return TraceContext {
-                trace,
-                span,
-                parent: Some(parent),
-                is_sampled,
-            };
+            return TraceContext { trace, span, parent: Some(parent), is_sampled };
         }
         let trace = self.ids.new_trace_id();
         let low = u128::from_be_bytes(trace.to_bytes()) as u64 & (u64::MAX >> 1);
-        TraceContext {
-            trace,
-            span,
-            parent: None,
-            is_sampled: low < self.below,
-        }
+        TraceContext { trace, span, parent: None, is_sampled: low < self.below }
     }
 
     /// Exports the span of a request that is over, if its trace is sampled.
@@ -223,12 +204,7 @@ impl Tracer {
 impl TraceContext {
     /// The header's value for whom we call.
     pub fn traceparent(&self) -> String {
-        format!(
-            "00-{}-{}-{:02x}",
-            self.trace,
-            self.span,
-            u8::from(self.is_sampled)
-        )
+        format!("00-{}-{}-{:02x}", self.trace, self.span, u8::from(self.is_sampled))
     }
 }
 
@@ -243,9 +219,7 @@ impl ServerSpan<'_> {
 
     /// The pattern without the method that may stand before it.
     fn path_pattern(&self) -> &str {
-        self.route
-            .split_once(' ')
-            .map_or(self.route, |(_, pattern)| pattern)
+        self.route.split_once(' ').map_or(self.route, |(_, pattern)| pattern)
     }
 
     fn name(&self) -> Cow<'static, str> {
@@ -289,17 +263,10 @@ impl ServerSpan<'_> {
 /// append fields.
 fn parse_traceparent(value: &str) -> Option<(TraceId, SpanId, bool)> {
     let mut fields = value.trim().split('-');
-    let (version, trace, parent, flags) = (
-        fields.next()?,
-        fields.next()?,
-        fields.next()?,
-        fields.next()?,
-    );
+    let (version, trace, parent, flags) =
+        (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
     let is_hex = |field: &str, len: usize| {
-        field.len() == len
-            && field
-                .bytes()
-                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        field.len() == len && field.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     };
     if !is_hex(version, 2) || version == "ff" || (version == "00" && fields.next().is_some()) {
         return None;
@@ -307,12 +274,8 @@ fn parse_traceparent(value: &str) -> Option<(TraceId, SpanId, bool)> {
     if !is_hex(trace, 32) || !is_hex(parent, 16) || !is_hex(flags, 2) {
         return None;
     }
-    let trace = TraceId::from_hex(trace)
-        .ok()
-        .filter(|trace| *trace != TraceId::INVALID)?;
-    let parent = SpanId::from_hex(parent)
-        .ok()
-        .filter(|parent| *parent != SpanId::INVALID)?;
+    let trace = TraceId::from_hex(trace).ok().filter(|trace| *trace != TraceId::INVALID)?;
+    let parent = SpanId::from_hex(parent).ok().filter(|parent| *parent != SpanId::INVALID)?;
     let flags = u8::from_str_radix(flags, 16).ok()?;
     Some((trace, parent, flags & 1 == 1))
 }
@@ -328,20 +291,14 @@ struct Collector {
 
 impl Collector {
     fn new() -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let connector = HttpsConnectorBuilder::new()
             .with_provider_and_native_roots(rustls::crypto::ring::default_provider())?
             .https_or_http()
             .enable_http1()
             .build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self {
-            runtime: Mutex::new(runtime),
-            client,
-            failing: Arc::default(),
-        })
+        Ok(Self { runtime: Mutex::new(runtime), client, failing: Arc::default() })
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
@@ -464,9 +421,7 @@ mod tests {
                     break;
                 }
             }
-            socket
-                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-                .unwrap();
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
             received
         });
         let tracer = Tracer::start(&config(&endpoint, 0.0)).unwrap();
@@ -478,33 +433,19 @@ mod tests {
         let received = collector.join().unwrap();
         let text = String::from_utf8_lossy(&received);
         assert!(text.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{text}");
-        for part in [
-            "x-token: t0k3n",
-            "tested",
-            "GET /shop/*",
-            "/shop/cart",
-            "shop",
-            "trap",
-        ] {
+        for part in ["x-token: t0k3n", "tested", "GET /shop/*", "/shop/cart", "shop", "trap"] {
             assert!(text.contains(part), "no {part} in {text}");
         }
         assert!(!text.contains("secret"));
         let parent = 0xb7ad_6b71_6920_3331_u64.to_be_bytes();
         assert!(received.windows(8).any(|bytes| bytes == parent));
-        assert!(
-            context
-                .traceparent()
-                .starts_with("00-0af7651916cd43dd8448eb211c80319c-")
-        );
+        assert!(context.traceparent().starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
         assert!(!context.traceparent().contains("b7ad6b7169203331"));
     }
 
     #[test]
     fn a_collector_that_is_gone_stops_nobody() {
-        let gone = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let tracer = Tracer::start(&config(&format!("http://{gone}"), 1.0)).unwrap();
 
         for _ in 0..10_000 {
@@ -519,12 +460,7 @@ mod tests {
         let tracer = Tracer::start(&config("http://127.0.0.1:9", 0.25)).unwrap();
 
         let sampled = (0..10_000)
-            .filter(|_| {
-                tracer
-                    .begin(&HeaderMap::new())
-                    .traceparent()
-                    .ends_with("-01")
-            })
+            .filter(|_| tracer.begin(&HeaderMap::new()).traceparent().ends_with("-01"))
             .count();
 
         assert!((2_200..2_800).contains(&sampled), "{sampled}");

@@ -8,6 +8,7 @@ use super::lane::Lane;
 use super::program::Builder;
 use super::state::Services;
 use crate::drain::Drain;
+use crate::observe::Metrics;
 
 /// One a server; plugins are made from it.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Platform {
     pub lane: Arc<Lane>,
     /// Tracks the instances.
     pub drain: Drain,
+    /// Counts instances and compilations.
+    pub metrics: Arc<Metrics>,
     /// What guests reach through their interfaces.
     pub services: Arc<Services>,
 }

@@ -85,7 +85,9 @@ impl State {
 #[derive(Debug)]
 struct Entry {
     state: State,
-    /// Counts refreshes: only the newest may publish.
+    /// Counts looks at the files, so that a slow one does not undo a later one.
+    looks: u64,
+    /// The look that found the files as they are now known; only it may publish.
     generation: u64,
     /// Of the files that were last looked at.
     fingerprint: Option<blake3::Hash>,
@@ -99,6 +101,7 @@ impl Entry {
     fn new() -> Self {
         Self {
             state: State::Discovered,
+            looks: 0,
             generation: 0,
             fingerprint: None,
             serving: None,
@@ -184,11 +187,11 @@ impl Registry {
             Ok(Some(source)) => source,
             Ok(None) => return self.remove(name, begun),
             Err(error) => {
-                let generation = self.begin(name);
-                return self.fail(name, generation, &error, begun);
+                let look = self.look(name);
+                return self.fail(name, look, &error, begun);
             }
         };
-        let generation = self.begin(name);
+        let look = self.look(name);
         let read = tokio::task::spawn_blocking(move || source.read()).await;
         let files = match read {
             Ok(Ok(files)) => Arc::new(files),
@@ -198,32 +201,35 @@ impl Registry {
             {
                 return;
             }
-            Ok(Err(error)) => return self.fail(name, generation, &error, begun),
+            Ok(Err(error)) => return self.fail(name, look, &error, begun),
             Err(_cancelled) => return,
         };
-        if !self.is_news(name, generation, &files) {
+        if !self.is_news(name, look, &files) {
             return;
         }
-        match self.build(name, generation, &files).await {
-            Ok(Some(loaded)) => self.publish(name, generation, &files, loaded, begun),
+        match self.build(name, look, &files).await {
+            Ok(Some(loaded)) => self.publish(name, look, &files, loaded, begun),
             Ok(None) => {}
-            Err(error) => self.fail(name, generation, &error, begun),
+            Err(error) => self.fail(name, look, &error, begun),
         }
     }
 
-    fn begin(&self, name: &str) -> u64 {
+    fn look(&self, name: &str) -> u64 {
         let mut entries = self.entries.lock();
         let entry = entries.entry(name.to_owned()).or_insert_with(Entry::new);
-        entry.generation += 1;
-        entry.generation
+        entry.looks += 1;
+        entry.looks
     }
 
-    fn is_news(&self, name: &str, generation: u64, files: &Files) -> bool {
+    /// Whether the files differ from those that are served or on their way; this look is then the
+    /// one that counts.
+    fn is_news(&self, name: &str, look: u64, files: &Files) -> bool {
         let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(name) else { return false };
-        if entry.generation != generation || entry.fingerprint == Some(files.fingerprint) {
+        if look < entry.generation || entry.fingerprint == Some(files.fingerprint) {
             return false;
         }
+        entry.generation = look;
         entry.fingerprint = Some(files.fingerprint);
         entry.state = State::Compiling;
         true
@@ -383,12 +389,15 @@ impl Registry {
     fn fail(&self, name: &str, generation: u64, error: &LoadError, begun: Instant) {
         let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(name) else { return };
-        if entry.generation != generation {
+        let text = error.to_string();
+        let known = entry.error.as_ref() == Some(&text) && entry.state != State::Compiling;
+        if generation < entry.generation || known {
             return;
         }
-        let text = error.to_string();
-        if entry.error.as_ref() == Some(&text) && entry.state != State::Compiling {
-            return;
+        if generation > entry.generation {
+            // The files themselves cannot be read as a plugin: whatever comes next is news.
+            entry.generation = generation;
+            entry.fingerprint = None;
         }
         entry.state = if entry.serving.is_some() { State::Serving } else { State::Failed };
         entry.error = Some(text);

@@ -37,9 +37,7 @@ pub(super) struct SystemLookUp {
 
 impl SystemLookUp {
     pub(super) fn new() -> Self {
-        Self {
-            free: Arc::new(Semaphore::new(MAX_LOOKUPS)),
-        }
+        Self { free: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
     }
 }
 
@@ -106,9 +104,7 @@ async fn resolve(
     let found = tokio::time::timeout_at(deadline, look_up.look_up(name))
         .await
         .map_err(|_| UpstreamError::DnsTimeout)?
-        .map_err(|error| UpstreamError::Dns {
-            reason: error.to_string(),
-        })?;
+        .map_err(|error| UpstreamError::Dns { reason: error.to_string() })?;
     if found.is_empty() {
         return Err(UpstreamError::DestinationNotFound);
     }
@@ -249,11 +245,7 @@ mod tests {
             &self,
             _: String,
         ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
-            let addresses = self
-                .0
-                .iter()
-                .map(|address| address.parse().unwrap())
-                .collect();
+            let addresses = self.0.iter().map(|address| address.parse().unwrap()).collect();
             Box::pin(async move { Ok(addresses) })
         }
     }

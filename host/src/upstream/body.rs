@@ -27,11 +27,7 @@ pub struct UpstreamBody {
 
 impl UpstreamBody {
     pub(super) fn new(incoming: Incoming, lease: Lease, between_bytes: Duration) -> Self {
-        let mut body = Self {
-            source: Some((incoming, lease)),
-            between_bytes,
-            waiting: None,
-        };
+        let mut body = Self { source: Some((incoming, lease)), between_bytes, waiting: None };
         body.release_at_end();
         body
     }
@@ -39,10 +35,7 @@ impl UpstreamBody {
     /// Gives the connection back as soon as it is known that nothing follows, rather than when the
     /// reader asks again, which some never do.
     fn release_at_end(&mut self) {
-        if let Some((_, lease)) = self
-            .source
-            .take_if(|(incoming, _)| incoming.is_end_stream())
-        {
+        if let Some((_, lease)) = self.source.take_if(|(incoming, _)| incoming.is_end_stream()) {
             lease.finish();
         }
     }
@@ -128,8 +121,6 @@ fn checked(frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, UpstreamError> {
 
 impl fmt::Debug for UpstreamBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UpstreamBody")
-            .field("size", &self.size_hint())
-            .finish_non_exhaustive()
+        f.debug_struct("UpstreamBody").field("size", &self.size_hint()).finish_non_exhaustive()
     }
 }

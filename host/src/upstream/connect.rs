@@ -52,12 +52,7 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(look_up: Arc<dyn LookUp>, roots: Roots, drain: Drain) -> Self {
-        Self {
-            look_up,
-            roots,
-            tls: OnceCell::new(),
-            drain,
-        }
+        Self { look_up, roots, tls: OnceCell::new(), drain }
     }
 
     /// Opens a connection. `slot` lives as long as it does.
@@ -75,10 +70,7 @@ impl Connector {
             if !origin.tls {
                 return self.http1(TokioIo::new(tcp), slot).await;
             }
-            let config = self
-                .tls
-                .get_or_try_init(|| client_config(self.roots.clone()))
-                .await?;
+            let config = self.tls.get_or_try_init(|| client_config(self.roots.clone())).await?;
             let tls = TlsConnector::from(Arc::clone(config))
                 .connect(server_name(&origin.host)?, tcp)
                 .await
@@ -95,20 +87,15 @@ impl Connector {
     }
 
     async fn tcp(&self, origin: &Origin, deadline: Instant) -> Result<TcpStream, UpstreamError> {
-        let resolver = GuardedResolver {
-            look_up: Arc::clone(&self.look_up),
-            deadline,
-        };
+        let resolver = GuardedResolver { look_up: Arc::clone(&self.look_up), deadline };
         let mut connector = HttpConnector::new_with_resolver(resolver);
         connector.enforce_http(false);
         connector.set_nodelay(true);
         let uri = format!("http://{}:{}/", origin.host, origin.port)
             .parse()
             .map_err(|_| UpstreamError::RequestUriInvalid)?;
-        let connected = connector
-            .call(uri)
-            .await
-            .map_err(|error| UpstreamError::connect(&error))?;
+        let connected =
+            connector.call(uri).await.map_err(|error| UpstreamError::connect(&error))?;
         Ok(connected.into_inner())
     }
 
@@ -196,9 +183,7 @@ async fn client_config(roots: Roots) -> Result<Arc<ClientConfig>, UpstreamError>
         Ok(Arc::new(config))
     })
     .await
-    .map_err(|error| UpstreamError::Internal {
-        reason: error.to_string(),
-    })?
+    .map_err(|error| UpstreamError::Internal { reason: error.to_string() })?
 }
 
 fn root_store(roots: Roots) -> Result<rustls::RootCertStore, UpstreamError> {
@@ -208,9 +193,7 @@ fn root_store(roots: Roots) -> Result<rustls::RootCertStore, UpstreamError> {
             for certificate in CertificateDer::pem_slice_iter(&pem) {
                 let refused = |reason: String| UpstreamError::Configuration { reason };
                 let certificate = certificate.map_err(|error| refused(error.to_string()))?;
-                store
-                    .add(certificate)
-                    .map_err(|error| refused(error.to_string()))?;
+                store.add(certificate).map_err(|error| refused(error.to_string()))?;
             }
         }
         Roots::System => {

@@ -183,32 +183,23 @@ impl UpstreamError {
             Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted) => {
                 Self::ConnectionTerminated
             }
-            _ => Self::Internal {
-                reason: error.to_string(),
-            },
+            _ => Self::Internal { reason: error.to_string() },
         }
     }
 
     /// A TLS handshake that failed.
     pub(super) fn tls(error: &io::Error) -> Self {
-        let cause = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match cause {
-            Some(rustls::Error::AlertReceived(alert)) => Self::TlsAlert {
-                id: u8::from(*alert),
-                message: format!("{alert:?}"),
-            },
+            Some(rustls::Error::AlertReceived(alert)) => {
+                Self::TlsAlert { id: u8::from(*alert), message: format!("{alert:?}") }
+            }
             Some(
                 cause @ (rustls::Error::InvalidCertificate(_)
                 | rustls::Error::NoCertificatesPresented
                 | rustls::Error::UnsupportedNameType),
-            ) => Self::TlsCertificate {
-                reason: cause.to_string(),
-            },
-            Some(cause) => Self::TlsProtocol {
-                reason: cause.to_string(),
-            },
+            ) => Self::TlsCertificate { reason: cause.to_string() },
+            Some(cause) => Self::TlsProtocol { reason: cause.to_string() },
             None if error.kind() == io::ErrorKind::UnexpectedEof => Self::ConnectionTerminated,
             None => Self::connect(error),
         }
@@ -223,22 +214,16 @@ impl UpstreamError {
             return Self::ResponseHeaderSectionSize;
         }
         if error.is_parse() {
-            return Self::Protocol {
-                reason: error.to_string(),
-            };
+            return Self::Protocol { reason: error.to_string() };
         }
         if error.is_user() {
-            return Self::RequestBody {
-                reason: root(error),
-            };
+            return Self::RequestBody { reason: root(error) };
         }
         if let Some(h2) = find::<h2::Error>(error)
             && !h2.is_io()
             && !h2.is_go_away()
         {
-            return Self::Protocol {
-                reason: h2.to_string(),
-            };
+            return Self::Protocol { reason: h2.to_string() };
         }
         Self::ConnectionTerminated
     }
@@ -252,16 +237,14 @@ impl UpstreamError {
             && !h2.is_io()
             && !h2.is_remote()
         {
-            return Self::Protocol {
-                reason: h2.to_string(),
-            };
+            return Self::Protocol { reason: h2.to_string() };
         }
         // hyper reports a chunked body that is cut off and one that is malformed with the same kind;
         // the I/O error below it tells them apart.
         match find::<io::Error>(error).map(io::Error::kind) {
-            Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Self::Protocol {
-                reason: root(error),
-            },
+            Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => {
+                Self::Protocol { reason: root(error) }
+            }
             _ => Self::ResponseIncomplete,
         }
     }

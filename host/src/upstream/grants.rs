@@ -57,12 +57,7 @@ impl Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}://{}",
-            if self.tls { "https" } else { "http" },
-            self.authority()
-        )
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
     }
 }
 
@@ -99,9 +94,7 @@ fn is_name(text: &str) -> bool {
         && text.split('.').all(|label| {
             !label.is_empty()
                 && label.len() <= 63
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         })
 }
 
@@ -156,10 +149,7 @@ impl OutboundGrants {
         let grants = origins
             .iter()
             .map(|origin| {
-                grant(origin).map_err(|fault| GrantError {
-                    origin: origin.clone(),
-                    fault,
-                })
+                grant(origin).map_err(|fault| GrantError { origin: origin.clone(), fault })
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { grants })
@@ -192,9 +182,7 @@ fn is_below(host: &Host, domain: &Host) -> bool {
     let (Host::Name(name), Host::Name(domain)) = (host, domain) else {
         return false;
     };
-    name.strip_suffix(&**domain)
-        .and_then(|labels| labels.strip_suffix('.'))
-        .is_some()
+    name.strip_suffix(&**domain).and_then(|labels| labels.strip_suffix('.')).is_some()
 }
 
 fn grant(written: &str) -> Result<Grant, GrantFault> {
@@ -215,9 +203,7 @@ fn grant(written: &str) -> Result<Grant, GrantFault> {
     if authority.contains('*') {
         return Err(GrantFault::Wildcard);
     }
-    let uri: Uri = format!("{scheme}://{authority}/")
-        .parse()
-        .map_err(|_| GrantFault::Authority)?;
+    let uri: Uri = format!("{scheme}://{authority}/").parse().map_err(|_| GrantFault::Authority)?;
     let origin = Origin::of(&uri).ok_or(GrantFault::Authority)?;
     if !wildcard {
         return Ok(Grant::Exact(origin));
@@ -240,77 +226,35 @@ mod tests {
     #[test]
     fn grants_cover_their_origin_and_nothing_else() {
         let table: &[(&str, &str, bool)] = &[
-            (
-                "https://api.example.com",
-                "https://api.example.com/v1?x=1",
-                true,
-            ),
+            ("https://api.example.com", "https://api.example.com/v1?x=1", true),
             ("https://api.example.com", "https://API.Example.com/", true),
             ("HTTPS://Api.example.com/", "https://api.example.com/", true),
-            (
-                "https://api.example.com",
-                "https://api.example.com:443/",
-                true,
-            ),
-            (
-                "https://api.example.com:443",
-                "https://api.example.com/",
-                true,
-            ),
-            (
-                "https://api.example.com",
-                "https://api.example.com:8443/",
-                false,
-            ),
+            ("https://api.example.com", "https://api.example.com:443/", true),
+            ("https://api.example.com:443", "https://api.example.com/", true),
+            ("https://api.example.com", "https://api.example.com:8443/", false),
             ("https://api.example.com", "http://api.example.com/", false),
-            (
-                "https://api.example.com",
-                "https://api.example.com.evil.test/",
-                false,
-            ),
-            (
-                "https://api.example.com",
-                "https://api.example.com@evil.test/",
-                false,
-            ),
-            (
-                "https://api.example.com",
-                "https://evil.test@api.example.com/",
-                false,
-            ),
+            ("https://api.example.com", "https://api.example.com.evil.test/", false),
+            ("https://api.example.com", "https://api.example.com@evil.test/", false),
+            ("https://api.example.com", "https://evil.test@api.example.com/", false),
             ("https://api.example.com", "https://www.example.com/", false),
-            (
-                "https://api.example.com",
-                "https://api.example.com./",
-                false,
-            ),
+            ("https://api.example.com", "https://api.example.com./", false),
             ("https://*.example.com", "https://a.example.com/", true),
             ("https://*.example.com", "https://a.b.example.com/", true),
             ("https://*.example.com", "https://example.com/", false),
             ("https://*.example.com", "https://evilexample.com/", false),
             ("https://*.example.com", "https://.example.com/", false),
-            (
-                "https://*.example.com:8443",
-                "https://a.example.com/",
-                false,
-            ),
+            ("https://*.example.com:8443", "https://a.example.com/", false),
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080/", true),
             ("http://127.0.0.1:8080", "http://127.0.0.2:8080/", false),
             ("http://127.0.0.1:8080", "http://localhost:8080/", false),
             ("http://127.0.0.1:8080", "http://127.1:8080/", false),
             ("http://[::1]:8080", "http://[0:0:0:0:0:0:0:1]:8080/", true),
-            (
-                "http://[::1]:8080",
-                "http://[::ffff:127.0.0.1]:8080/",
-                false,
-            ),
+            ("http://[::1]:8080", "http://[::ffff:127.0.0.1]:8080/", false),
             ("http://localhost:8080", "http://localhost:8080/", true),
             ("http://localhost:8080", "http://a.localhost:8080/", false),
         ];
         for (grant, uri, allowed) in table {
-            let allows = uri
-                .parse::<Uri>()
-                .is_ok_and(|uri| granted(&[grant]).allows(&uri));
+            let allows = uri.parse::<Uri>().is_ok_and(|uri| granted(&[grant]).allows(&uri));
 
             assert_eq!(allows, *allowed, "{grant} for {uri}");
         }

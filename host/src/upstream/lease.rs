@@ -53,12 +53,7 @@ impl Lease {
         hold: Hold,
     ) -> Self {
         let (shared, origin) = (Arc::clone(shared), Arc::clone(origin));
-        Self {
-            shared,
-            origin,
-            is_reused,
-            hold: Some(hold),
-        }
+        Self { shared, origin, is_reused, hold: Some(hold) }
     }
 
     pub(super) fn is_http2(&self) -> bool {
@@ -75,18 +70,12 @@ impl Lease {
             Some(Hold::Stream { sender, .. }) => sender.try_send_request(request).await,
             None => {
                 let error = UpstreamError::ConnectionTerminated;
-                return Err(Unanswered {
-                    error,
-                    unsent: Some(request),
-                });
+                return Err(Unanswered { error, unsent: Some(request) });
             }
         };
         sent.map_err(|mut failed| {
             let unsent = failed.take_message();
-            Unanswered {
-                error: UpstreamError::exchange(failed.error()),
-                unsent,
-            }
+            Unanswered { error: UpstreamError::exchange(failed.error()), unsent }
         })
     }
 

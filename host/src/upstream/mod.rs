@@ -126,9 +126,7 @@ impl Upstream {
 
     fn with_look_up(drain: Drain, settings: Settings, look_up: Arc<dyn LookUp>) -> Self {
         let connector = Connector::new(look_up, settings.roots.clone(), drain.clone());
-        Self {
-            pool: Pool::new(settings, connector, drain),
-        }
+        Self { pool: Pool::new(settings, connector, drain) }
     }
 
     /// Sends one request to an absolute `http` or `https` URI; resolves with the response head.
@@ -152,9 +150,7 @@ impl Upstream {
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
         let origin = Origin::of(request.uri()).ok_or(UpstreamError::RequestUriInvalid)?;
         if !grants.covers(&origin) {
-            return Err(UpstreamError::RequestDenied {
-                origin: origin.to_string(),
-            });
+            return Err(UpstreamError::RequestDenied { origin: origin.to_string() });
         }
         let origin = Arc::new(origin);
         let connect = clamped(timeouts.connect, CONNECT_TIMEOUT);
@@ -169,10 +165,7 @@ impl Upstream {
             match exchange(&mut lease, request, &prepared, first_byte).await {
                 Ok(response) => return accept(response, lease, between_bytes),
                 // The pooled connection was closed meanwhile and took nothing.
-                Err(Unanswered {
-                    unsent: Some(unsent),
-                    ..
-                }) if lease.is_reused => request = unsent,
+                Err(Unanswered { unsent: Some(unsent), .. }) if lease.is_reused => request = unsent,
                 Err(Unanswered { error, .. }) => return Err(error),
             }
         }
@@ -214,10 +207,7 @@ async fn exchange(
             }
         }
     };
-    Err(Unanswered {
-        error,
-        unsent: None,
-    })
+    Err(Unanswered { error, unsent: None })
 }
 
 /// Checks and cleans a response head.
@@ -239,8 +229,5 @@ fn accept(
     }
     request::strip_hop_by_hop(&mut parts.headers);
     parts.extensions.clear();
-    Ok(Response::from_parts(
-        parts,
-        UpstreamBody::new(incoming, lease, between_bytes),
-    ))
+    Ok(Response::from_parts(parts, UpstreamBody::new(incoming, lease, between_bytes)))
 }

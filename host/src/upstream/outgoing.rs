@@ -28,11 +28,7 @@ pub(super) struct Upload {
 
 impl Upload {
     pub(super) fn new() -> Self {
-        Self {
-            last: Mutex::new(Instant::now()),
-            fault: Mutex::new(None),
-            failed: Notify::new(),
-        }
+        Self { last: Mutex::new(Instant::now()), fault: Mutex::new(None), failed: Notify::new() }
     }
 
     /// Counts the wait from now.
@@ -95,14 +91,7 @@ impl Outgoing {
             return Err(UpstreamError::RequestBodySize { size: exact });
         }
         let done = body.is_end_stream();
-        let mut outgoing = Self {
-            body,
-            first: None,
-            expected: declared,
-            sent: 0,
-            done,
-            upload,
-        };
+        let mut outgoing = Self { body, first: None, expected: declared, sent: 0, done, upload };
         if !done && declared.or(exact).is_none() {
             outgoing.peek()?;
         }
@@ -116,10 +105,7 @@ impl Outgoing {
         match Pin::new(&mut *self).poll_frame(&mut cx) {
             Poll::Ready(Some(Ok(frame))) => self.first = Some(frame),
             Poll::Ready(Some(Err(_))) => {
-                return Err(self
-                    .upload
-                    .fault()
-                    .unwrap_or(UpstreamError::ConnectionTerminated));
+                return Err(self.upload.fault().unwrap_or(UpstreamError::ConnectionTerminated));
             }
             Poll::Ready(None) => self.done = true,
             Poll::Pending => {}
@@ -181,9 +167,7 @@ impl Body for Outgoing {
                 }
                 Some(Err(error)) => match error.downcast_ref::<UpstreamError>() {
                     Some(fault) => fault.clone(),
-                    None => UpstreamError::RequestBody {
-                        reason: error.to_string(),
-                    },
+                    None => UpstreamError::RequestBody { reason: error.to_string() },
                 },
                 None => match this.expected {
                     Some(left) if left > 0 => UpstreamError::RequestBodySize { size: this.sent },
@@ -208,11 +192,7 @@ impl Body for Outgoing {
         if let Some(left) = self.expected {
             return SizeHint::with_exact(left);
         }
-        let ready = self
-            .first
-            .as_ref()
-            .and_then(Frame::data_ref)
-            .map_or(0, Bytes::len) as u64;
+        let ready = self.first.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len) as u64;
         if self.done {
             return SizeHint::with_exact(ready);
         }

@@ -91,14 +91,7 @@ enum Taken {
 impl Pool {
     pub(super) fn new(settings: Settings, connector: Connector, drain: Drain) -> Self {
         let state = Mutex::new(State::default());
-        Self {
-            shared: Arc::new(Shared {
-                settings,
-                drain,
-                state,
-            }),
-            connector,
-        }
+        Self { shared: Arc::new(Shared { settings, drain, state }), connector }
     }
 
     /// A connection for one exchange: a pooled one, a new one, or the next that becomes free before
@@ -120,10 +113,7 @@ impl Pool {
                 Taken::Wait => return Err(UpstreamError::ConnectionLimitReached),
             },
         };
-        let probe = is_probe.then(|| Probe {
-            shared: &self.shared,
-            origin,
-        });
+        let probe = is_probe.then(|| Probe { shared: &self.shared, origin });
         let (sender, driver) = self.connector.open(origin, slot, deadline).await?;
         let lease = self.shared.adopt(origin, sender, driver);
         drop(probe);
@@ -133,13 +123,7 @@ impl Pool {
     /// HTTP/1.1 connections without an exchange.
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {
-        self.shared
-            .state
-            .lock()
-            .origins
-            .values()
-            .map(|entry| entry.idle.len())
-            .sum()
+        self.shared.state.lock().origins.values().map(|entry| entry.idle.len()).sum()
     }
 
     async fn wait(&self, origin: &Arc<Origin>, deadline: Instant) -> Result<Taken, UpstreamError> {
@@ -179,11 +163,7 @@ impl Pool {
         // Without a connection of this origin's own, nothing would ever wake the waiter.
         let is_hopeless = entry.open == 0 && !entry.is_probed;
         state.forget_if_unused(origin);
-        if is_hopeless {
-            Err(UpstreamError::ConnectionLimitReached)
-        } else {
-            Ok(Taken::Wait)
-        }
+        if is_hopeless { Err(UpstreamError::ConnectionLimitReached) } else { Ok(Taken::Wait) }
     }
 }
 
@@ -194,10 +174,7 @@ impl State {
         entry.open += 1;
         let is_probe = origin.tls && !entry.speaks_http1;
         entry.is_probed = is_probe;
-        let slot = Slot {
-            shared: Arc::clone(shared),
-            origin: Arc::clone(origin),
-        };
+        let slot = Slot { shared: Arc::clone(shared), origin: Arc::clone(origin) };
         Taken::Slot { slot, is_probe }
     }
 
@@ -221,11 +198,7 @@ impl State {
     }
 
     pub(super) fn forget_if_unused(&mut self, origin: &Origin) {
-        if self
-            .origins
-            .get(origin)
-            .is_some_and(|entry| entry.open == 0 && entry.waiting == 0)
-        {
+        if self.origins.get(origin).is_some_and(|entry| entry.open == 0 && entry.waiting == 0) {
             self.origins.remove(origin);
         }
     }
@@ -241,8 +214,7 @@ impl Entry {
         discarded: &mut Vec<Connection>,
     ) -> Option<Lease> {
         let is_wanted = |of: Id| runtime.is_none_or(|wanted| wanted == of);
-        self.multiplexed
-            .retain(|connection| !connection.sender.is_closed());
+        self.multiplexed.retain(|connection| !connection.sender.is_closed());
         let roomy = self.multiplexed.iter_mut().find(|connection| {
             is_wanted(connection.runtime)
                 && connection.streams < MAX_STREAMS
@@ -254,10 +226,7 @@ impl Entry {
                 shared,
                 origin,
                 true,
-                Hold::Stream {
-                    id: connection.id,
-                    sender: connection.sender.clone(),
-                },
+                Hold::Stream { id: connection.id, sender: connection.sender.clone() },
             ));
         }
         while let Some(at) = self.idle.iter().rposition(|idle| is_wanted(idle.runtime)) {
@@ -284,12 +253,7 @@ impl Shared {
                 if let Some(entry) = state.origins.get_mut(origin) {
                     entry.speaks_http1 = true;
                 }
-                Hold::Whole(Connection {
-                    sender,
-                    driver,
-                    runtime,
-                    idle_since,
-                })
+                Hold::Whole(Connection { sender, driver, runtime, idle_since })
             }
             Sender::Http2(sender) => {
                 if let Some(entry) = state.origins.get_mut(origin) {
@@ -333,11 +297,7 @@ impl Shared {
         let Some(entry) = state.origins.get_mut(origin) else {
             return;
         };
-        let Some(at) = entry
-            .multiplexed
-            .iter()
-            .position(|connection| connection.id == id)
-        else {
+        let Some(at) = entry.multiplexed.iter().position(|connection| connection.id == id) else {
             return;
         };
         let connection = &mut entry.multiplexed[at];
@@ -381,22 +341,15 @@ impl Shared {
         let mut state = self.state.lock();
         let mut oldest: Option<Instant> = None;
         for entry in state.origins.values_mut() {
-            closed
-                .0
-                .extend(entry.idle.extract_if(.., |idle| is_over(idle.idle_since)));
+            closed.0.extend(entry.idle.extract_if(.., |idle| is_over(idle.idle_since)));
             closed.1.extend(
                 entry
                     .multiplexed
                     .extract_if(.., |idle| idle.streams == 0 && is_over(idle.idle_since)),
             );
             let whole = entry.idle.iter().map(|idle| idle.idle_since);
-            let shared = entry
-                .multiplexed
-                .iter()
-                .filter(|connection| connection.streams == 0);
-            let left = whole
-                .chain(shared.map(|connection| connection.idle_since))
-                .min();
+            let shared = entry.multiplexed.iter().filter(|connection| connection.streams == 0);
+            let left = whole.chain(shared.map(|connection| connection.idle_since)).min();
             oldest = [oldest, left].into_iter().flatten().min();
         }
         state.is_sweeping = oldest.is_some();

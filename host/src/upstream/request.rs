@@ -30,10 +30,8 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 ];
 
 /// The tokens that tie a guest's exchange to the host; nobody else may ever see one.
-const OWN: [HeaderName; 2] = [
-    HeaderName::from_static("wharf-exchange"),
-    HeaderName::from_static("wharf-reply"),
-];
+const OWN: [HeaderName; 2] =
+    [HeaderName::from_static("wharf-exchange"), HeaderName::from_static("wharf-reply")];
 
 /// What a request needs to be written on any connection to its origin.
 pub(super) struct Prepared {
@@ -127,23 +125,14 @@ impl Target {
         let authority = origin.authority();
         let host =
             HeaderValue::try_from(&authority).map_err(|_| UpstreamError::RequestUriInvalid)?;
-        let scheme = if origin.tls {
-            Scheme::HTTPS
-        } else {
-            Scheme::HTTP
-        };
+        let scheme = if origin.tls { Scheme::HTTPS } else { Scheme::HTTP };
         let absolute = Uri::builder()
             .scheme(scheme)
             .authority(authority)
             .path_and_query(path.clone())
             .build()
             .map_err(|_| UpstreamError::RequestUriInvalid)?;
-        Ok(Self {
-            origin_form: Uri::from(path),
-            absolute,
-            host,
-            wants_trailers,
-        })
+        Ok(Self { origin_form: Uri::from(path), absolute, host, wants_trailers })
     }
 }
 
@@ -196,10 +185,7 @@ pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
 
 /// Bytes of names and values as HTTP/2 counts them, without its 32 for each field.
 pub(super) fn field_bytes(headers: &HeaderMap) -> usize {
-    headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len())
-        .sum()
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
 pub(super) fn check_size(headers: &HeaderMap) -> Result<(), UpstreamError> {

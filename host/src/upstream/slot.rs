@@ -61,11 +61,7 @@ impl<'a> Waiting<'a> {
         }
         entry.waiting += 1;
         let freed = Arc::clone(&entry.freed);
-        Ok(Self {
-            shared,
-            origin,
-            freed,
-        })
+        Ok(Self { shared, origin, freed })
     }
 }
 

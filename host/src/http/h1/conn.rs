@@ -29,7 +29,7 @@ use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::conn::{Conn, Protocol};
 use crate::http::limits::Limits;
 use crate::http::rejection::Rejection;
-use crate::http::{Handle, Serving, validate};
+use crate::http::{Handle, Serving, unread, validate};
 
 /// Read onto the stack while a head is waited for, and kept by the size that came: an idle
 /// connection owns no buffer, and a head no more than its bytes.
@@ -106,18 +106,18 @@ enum Phase<F> {
     Sent,
 }
 
-pub(super) async fn serve<H: Handle, IO>(
-    io: IO,
-    read_ahead: Bytes,
-    conn: &Arc<Conn>,
-    serving: &Serving<H>,
-) where
+/// Serves one HTTP/1 connection to its end. `read_ahead` was read while sniffing.
+///
+/// # Cancel safety
+/// Dropping the future closes the connection and cancels its exchange.
+pub async fn serve<H: Handle, IO>(io: IO, read_ahead: Bytes, conn: Arc<Conn>, serving: Serving<H>)
+where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let draining = pin!(serving.drain.draining());
     let mut connection = Connection {
         io,
-        conn,
+        conn: &conn,
         limits: &serving.limits,
         alt_svc: serving.alt_svc.as_ref().filter(|_| conn.tls.is_some()),
         drain: DrainWatch::new(draining),
@@ -153,7 +153,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
                 }
                 Err(rejection) => {
                     tracing::debug!(conn = self.conn.id, reason = %rejection, "request refused");
-                    let response = Box::pin(ready(rejection.into_response(None)));
+                    let response = handler.reject(self.conn, &unread(), rejection);
+                    let response = Box::pin(ready(response));
                     match self.exchange(response, Asked::unknown(&method), None).await {
                         // Whatever followed it is unread.
                         Some(Ending::Close { .. }) => Some(Ending::Close { linger: true }),
@@ -325,10 +326,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
             match self.poll_flush(cx) {
                 Poll::Ready(Ok(())) if !had_room => continue,
                 Poll::Ready(Ok(())) => {
-                    if matches!(exchange.phase, Phase::Sent) {
-                        if let Some(over) = self.finish(cx, exchange) {
-                            return Poll::Ready(over);
-                        }
+                    if matches!(exchange.phase, Phase::Sent)
+                        && let Some(over) = self.finish(cx, exchange)
+                    {
+                        return Poll::Ready(over);
                     }
                 }
                 Poll::Ready(Err(why)) => return Poll::Ready(Some(Ending::Abort(why))),
@@ -555,7 +556,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
         Poll::Ready(Ok(read))
     }
 
-    async fn close(mut self, ending: Ending) {
+    async fn close(&mut self, ending: Ending) {
         let linger = match ending {
             Ending::Close { linger } => linger && !self.end_of_input,
             Ending::Abort(why) => {

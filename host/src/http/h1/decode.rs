@@ -181,7 +181,7 @@ fn chunk_size(line: &[u8]) -> Result<(u64, usize), &'static str> {
         return Err("a malformed chunk size");
     }
     let size = line[..digits].iter().fold(0_u64, |size, byte| {
-        size << 4 | u64::from((*byte as char).to_digit(16).unwrap_or_default())
+        (size << 4) | u64::from((*byte as char).to_digit(16).unwrap_or_default())
     });
     let extensions = &line[digits..];
     check_extensions(extensions)?;
@@ -234,22 +234,23 @@ fn section_end(
     line: &mut usize,
     limits: &Limits,
 ) -> Result<Option<usize>, &'static str> {
+    const TOO_LARGE: &str = "a trailer section that is too large";
     while let Some(offset) = buffer[*scanned..].iter().position(|&byte| byte == b'\n') {
         let line_feed = *scanned + offset;
         if line_feed == 0 || buffer[line_feed - 1] != b'\r' {
             return Err("a line feed without carriage return");
         }
         *scanned = line_feed + 1;
+        if *scanned > limits.header_bytes {
+            return Err(TOO_LARGE);
+        }
         if line_feed - 1 == *line {
             return Ok(Some(*scanned));
         }
         *line = *scanned;
     }
     *scanned = buffer.len();
-    if buffer.len() > limits.header_bytes {
-        return Err("a trailer section that is too large");
-    }
-    Ok(None)
+    if *scanned > limits.header_bytes { Err(TOO_LARGE) } else { Ok(None) }
 }
 
 #[cfg(test)]

@@ -10,13 +10,7 @@
 //! coding, lax chunk syntax, two hosts), has no deadlines for bodies and writes, no interim
 //! responses, and keeps its buffers while a connection is idle.
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use super::{Handle, Serving, conn::Conn};
 
 mod body;
 mod conn;
@@ -28,6 +22,8 @@ mod timer;
 
 #[cfg(test)]
 mod tests;
+
+pub use self::conn::serve;
 
 /// Bytes read ahead of what the exchange has asked for: pipelined requests, or a body that is not
 /// read yet. Past it the socket is left alone, which is the client's back-pressure.
@@ -41,14 +37,3 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1024 * 1024;
 /// How long that may take.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Serves one HTTP/1 connection to its end. `read_ahead` was read while sniffing.
-///
-/// # Cancel safety
-/// Dropping the future closes the connection and cancels its exchange.
-pub async fn serve<H: Handle, IO>(io: IO, read_ahead: Bytes, conn: Arc<Conn>, serving: Serving<H>)
-where
-    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    conn::serve(io, read_ahead, &conn, &serving).await;
-}

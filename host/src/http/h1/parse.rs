@@ -160,7 +160,9 @@ fn refused(error: httparse::Error, head: &[u8], limits: &Limits) -> Rejection {
             let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
             match version {
                 [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-                    if major.is_ascii_digit() && minor.is_ascii_digit() =>
+                    if major.is_ascii_digit()
+                        && minor.is_ascii_digit()
+                        && !matches!((major, minor), (b'1', b'0' | b'1')) =>
                 {
                     Rejection::VersionNotSupported
                 }

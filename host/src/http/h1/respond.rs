@@ -87,7 +87,10 @@ pub(super) fn write_head(
         }
     };
     let says_close = headers.get_all(CONNECTION).iter().any(|value| {
-        value.as_bytes().split(|&b| b == b',').any(|m| m.trim_ascii().eq_ignore_ascii_case(b"close"))
+        value
+            .as_bytes()
+            .split(|&b| b == b',')
+            .any(|m| m.trim_ascii().eq_ignore_ascii_case(b"close"))
     });
     asked.persist &= !says_close && (framing != Framing::Close || asked.head);
 

@@ -71,7 +71,10 @@ pub(super) async fn exchange<H: Handle>(
             handle(&conn, &serving, &mut respond, request, wanted).await?
         }
         // The stream's other half is then closed by `h2` with NO_ERROR (RFC 9113 §8.1).
-        Err(rejection) => rejection.into_response(None),
+        Err(rejection) => {
+            let (parts, ()) = request.into_parts();
+            serving.handler.reject(&conn, &parts, rejection)
+        }
     };
     send(&mut respond, response, head_only, &conn, &serving).await
 }
@@ -254,10 +257,7 @@ struct WireBody {
 }
 
 impl WireBody {
-    fn new(
-        stream: RecvStream,
-        expects_continue: bool,
-    ) -> (Self, Option<oneshot::Receiver<()>>) {
+    fn new(stream: RecvStream, expects_continue: bool) -> (Self, Option<oneshot::Receiver<()>>) {
         let (on_first_read, wanted) = expects_continue.then(oneshot::channel).unzip();
         (Self { stream, data_ended: false, on_first_read }, wanted)
     }

@@ -174,8 +174,5 @@ async fn open_control<H>(shared: &Shared<H>) -> Result<SendStream, quinn::WriteE
 
 /// False where the client takes nothing any more.
 async fn send_goaway(control: &mut SendStream, id: u64, limit: Duration) -> bool {
-    matches!(
-        timeout(limit, control.write_chunk(control::goaway(id).freeze())).await,
-        Ok(Ok(()))
-    )
+    matches!(timeout(limit, control.write_chunk(control::goaway(id).freeze())).await, Ok(Ok(())))
 }

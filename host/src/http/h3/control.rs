@@ -74,10 +74,7 @@ pub(super) struct Rate {
 impl Rate {
     /// At most `limit` a second.
     pub(super) fn new(limit: u32) -> Self {
-        Self {
-            window: Mutex::new((Instant::now(), 0)),
-            limit,
-        }
+        Self { window: Mutex::new((Instant::now(), 0)), limit }
     }
 
     /// Counts one; false once there were too many.
@@ -103,11 +100,7 @@ pub(super) struct PeerStreams {
 impl PeerStreams {
     /// `frames` is how many frames and instructions a second are put up with.
     pub(super) fn new(frames: u32) -> Self {
-        Self {
-            seen: AtomicU8::new(0),
-            unknown: AtomicU8::new(0),
-            frames: Rate::new(frames),
-        }
+        Self { seen: AtomicU8::new(0), unknown: AtomicU8::new(0), frames: Rate::new(frames) }
     }
 
     /// Reads one stream to its end, or for as long as the connection lives.
@@ -115,10 +108,7 @@ impl PeerStreams {
     /// # Errors
     /// The connection error that it deserves.
     pub(super) async fn read(&self, recv: RecvStream) -> Result<(), Fault> {
-        let mut stream = UniStream {
-            recv,
-            buf: BytesMut::new(),
-        };
+        let mut stream = UniStream { recv, buf: BytesMut::new() };
         // A stream that ends before its type is known may be anything (§6.2).
         let Some(kind) = stream.varint().await? else {
             return Ok(());
@@ -181,10 +171,7 @@ impl PeerStreams {
                 break;
             };
             if len > MAX_CONTROL_FRAME {
-                return error(
-                    Code::EXCESSIVE_LOAD,
-                    "a frame on the control stream is too large",
-                );
+                return error(Code::EXCESSIVE_LOAD, "a frame on the control stream is too large");
             }
             let Some(mut payload) = stream.take(len as usize).await? else {
                 break;

@@ -50,11 +50,7 @@ pub(super) fn take_varint(buf: &mut impl Buf) -> Option<u64> {
         return None;
     }
     let value = buf.get_uint(len);
-    Some(if len == 8 {
-        value & 0x3fff_ffff_ffff_ffff
-    } else {
-        value & ((1 << (len * 8 - 2)) - 1)
-    })
+    Some(if len == 8 { value & 0x3fff_ffff_ffff_ffff } else { value & ((1 << (len * 8 - 2)) - 1) })
 }
 
 /// Appends a frame's type and length.
@@ -157,10 +153,7 @@ impl FrameReader {
     /// The [`Fault`] that ends stream or connection; nothing can be read after it.
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Fault>> {
         let polled = self.poll_event_inner(cx);
-        if matches!(
-            polled,
-            Poll::Ready(Err(Fault::Gone | Fault::Connection(..)))
-        ) {
+        if matches!(polled, Poll::Ready(Err(Fault::Gone | Fault::Connection(..)))) {
             self.at = At::End;
         }
         polled
@@ -206,9 +199,7 @@ impl FrameReader {
                 }
                 At::Data { left } => {
                     let data = self.take_data(cx, left)?;
-                    self.at = At::Data {
-                        left: left - data.len() as u64,
-                    };
+                    self.at = At::Data { left: left - data.len() as u64 };
                     return Poll::Ready(Ok(Event::Data(data)));
                 }
                 At::Skipped { left } => {
@@ -226,17 +217,10 @@ impl FrameReader {
         let whole = matches!(self.at, At::FrameHead) && self.partial.is_empty();
         self.at = At::End;
         if !whole {
-            return Err(Fault::Connection(
-                Code::FRAME_ERROR,
-                "stream ended inside a frame",
-            ));
+            return Err(Fault::Connection(Code::FRAME_ERROR, "stream ended inside a frame"));
         }
         if self.phase == Phase::Head {
-            let reason = if self.any {
-                "no request on the stream"
-            } else {
-                "empty stream"
-            };
+            let reason = if self.any { "no request on the stream" } else { "empty stream" };
             return Err(Fault::Stream(Code::REQUEST_INCOMPLETE, reason));
         }
         Ok(Event::End)
@@ -251,14 +235,8 @@ impl FrameReader {
             (DATA, Phase::Trailers) => return unexpected("DATA after the trailers"),
             (DATA, Phase::Body) => self.at = At::Data { left: len },
             (HEADERS, Phase::Head | Phase::Body) => {
-                self.phase = if self.phase == Phase::Head {
-                    Phase::Body
-                } else {
-                    Phase::Trailers
-                };
-                let Some(left) = usize::try_from(len)
-                    .ok()
-                    .filter(|len| *len <= self.max_headers)
+                self.phase = if self.phase == Phase::Head { Phase::Body } else { Phase::Trailers };
+                let Some(left) = usize::try_from(len).ok().filter(|len| *len <= self.max_headers)
                 else {
                     self.at = At::Skipped { left: len };
                     return Ok(Some(Event::HeadersTooLarge));
@@ -359,10 +337,7 @@ mod tests {
     #[test]
     fn varints_of_rfc_9000_appendix_a1_hold() {
         for (wire, value) in [
-            (
-                &[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c][..],
-                151_288_809_941_952_652,
-            ),
+            (&[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c][..], 151_288_809_941_952_652),
             (&[0x9d, 0x7f, 0x3e, 0x7d], 494_878_333),
             (&[0x7b, 0xbd], 15_293),
             (&[0x25], 37),

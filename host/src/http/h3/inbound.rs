@@ -86,11 +86,7 @@ impl Inbound {
         if let Some(fault) = reading.fault {
             return Poll::Ready(fault);
         }
-        ready!(
-            reading
-                .frames
-                .poll_reset(&mut Context::from_waker(&self.both))
-        );
+        ready!(reading.frames.poll_reset(&mut Context::from_waker(&self.both)));
         reading.fault = Some(Fault::Gone);
         drop(reading);
         // Whoever waits for the body must learn of it too.
@@ -106,11 +102,7 @@ impl Inbound {
     /// Ready once somebody has asked for the body.
     pub(super) fn poll_wanted(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.wakers.task.register(cx.waker());
-        if self.reading.lock().wanted {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        if self.reading.lock().wanted { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Tells the client, and whoever still reads, that nothing more is read.
@@ -222,10 +214,6 @@ impl Body for InboundBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0
-            .reading
-            .lock()
-            .left
-            .map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.0.reading.lock().left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

@@ -38,10 +38,7 @@ impl From<DecodeError> for MessageError {
 
 /// The limits on a field section; pseudo-header fields come on top of the counted ones.
 pub(super) fn section_limits(limits: &Limits) -> SectionLimits {
-    SectionLimits {
-        bytes: limits.header_bytes,
-        fields: limits.headers + PSEUDO_FIELDS,
-    }
+    SectionLimits { bytes: limits.header_bytes, fields: limits.headers + PSEUDO_FIELDS }
 }
 
 const PSEUDO_FIELDS: usize = 5;
@@ -199,9 +196,7 @@ fn append(fields: &mut HeaderMap, name: Text, value: Text) -> Result<(), Message
         fields.insert(name, joined);
         return Ok(());
     }
-    fields
-        .try_append(name, value)
-        .map_err(|_| MessageError::TooLarge)?;
+    fields.try_append(name, value).map_err(|_| MessageError::TooLarge)?;
     Ok(())
 }
 
@@ -281,22 +276,13 @@ mod tests {
         out.into()
     }
 
-    const GET: [(&str, &str); 4] = [
-        (":method", "GET"),
-        (":scheme", "https"),
-        (":authority", "a.test"),
-        (":path", "/x?y=1"),
-    ];
+    const GET: [(&str, &str); 4] =
+        [(":method", "GET"), (":scheme", "https"), (":authority", "a.test"), (":path", "/x?y=1")];
 
     #[test]
     fn a_plain_request_is_understood() {
         let mut lines = GET.to_vec();
-        lines.extend([
-            ("cookie", "a=1"),
-            ("te", "trailers"),
-            ("x", "1"),
-            ("cookie", "b=2"),
-        ]);
+        lines.extend([("cookie", "a=1"), ("te", "trailers"), ("x", "1"), ("cookie", "b=2")]);
 
         let request = request(section(&lines), &Limits::default()).unwrap();
 
@@ -309,49 +295,24 @@ mod tests {
     #[test]
     fn malformed_heads_are_refused() {
         let with = |more: &[(&'static str, &'static str)]| [&GET[..], more].concat();
-        let without = |name| {
-            GET.iter()
-                .copied()
-                .filter(|line| line.0 != name)
-                .collect::<Vec<_>>()
-        };
+        let without = |name| GET.iter().copied().filter(|line| line.0 != name).collect::<Vec<_>>();
         let instead = |name, value| {
-            GET.iter()
-                .map(|line| if line.0 == name { (name, value) } else { *line })
-                .collect()
+            GET.iter().map(|line| if line.0 == name { (name, value) } else { *line }).collect()
         };
         for (lines, reason) in [
             (with(&[(":path", "/")]), "pseudo-header field given twice"),
-            (
-                with(&[(":method", "GET")]),
-                "pseudo-header field given twice",
-            ),
+            (with(&[(":method", "GET")]), "pseudo-header field given twice"),
             (with(&[(":status", "200")]), "unknown pseudo-header field"),
-            (
-                with(&[(":protocol", "websocket")]),
-                "unknown pseudo-header field",
-            ),
+            (with(&[(":protocol", "websocket")]), "unknown pseudo-header field"),
             (with(&[(":x", "")]), "unknown pseudo-header field"),
-            (
-                with(&[("x", ""), (":x", "")]),
-                "pseudo-header field after fields",
-            ),
+            (with(&[("x", ""), (":x", "")]), "pseudo-header field after fields"),
             (with(&[("X", "1")]), "invalid field name"),
             (with(&[("", "1")]), "invalid field name"),
             (with(&[("a b", "1")]), "invalid field name"),
-            (
-                with(&[("connection", "close")]),
-                "connection-specific field",
-            ),
+            (with(&[("connection", "close")]), "connection-specific field"),
             (with(&[("keep-alive", "1")]), "connection-specific field"),
-            (
-                with(&[("proxy-connection", "1")]),
-                "connection-specific field",
-            ),
-            (
-                with(&[("transfer-encoding", "chunked")]),
-                "connection-specific field",
-            ),
+            (with(&[("proxy-connection", "1")]), "connection-specific field"),
+            (with(&[("transfer-encoding", "chunked")]), "connection-specific field"),
             (with(&[("upgrade", "h2c")]), "connection-specific field"),
             (with(&[("te", "gzip")]), "te other than trailers"),
             (with(&[("x", " 1")]), "white space around a field value"),
@@ -370,10 +331,7 @@ mod tests {
             (instead(":authority", ""), "invalid :authority"),
             (instead(":authority", "user@a.test"), "invalid :authority"),
             (instead(":scheme", "ftp"), "unknown :scheme"),
-            (
-                instead(":method", "CONNECT"),
-                "CONNECT with :scheme or :path",
-            ),
+            (instead(":method", "CONNECT"), "CONNECT with :scheme or :path"),
         ] {
             let error = request(section(&lines), &Limits::default()).unwrap_err();
 
@@ -385,10 +343,7 @@ mod tests {
     fn trailers_take_fields_only() {
         let limits = Limits::default();
 
-        assert_eq!(
-            trailers(section(&[("x-sum", "1")]), &limits).unwrap()["x-sum"],
-            "1"
-        );
+        assert_eq!(trailers(section(&[("x-sum", "1")]), &limits).unwrap()["x-sum"], "1");
         assert_eq!(
             trailers(section(&[(":path", "/")]), &limits),
             Err(MessageError::Malformed("pseudo-header field in trailers"))
@@ -397,22 +352,12 @@ mod tests {
 
     #[test]
     fn fields_past_the_limits_are_too_large() {
-        let limits = Limits {
-            headers: 3,
-            header_bytes: 400,
-            ..Limits::default()
-        };
+        let limits = Limits { headers: 3, header_bytes: 400, ..Limits::default() };
         let many = [&GET[..], &[("a", "1"); 5]].concat();
         let long = "x".repeat(200);
         let large = [&GET[..], &[("a", long.as_str())]].concat();
 
-        assert_eq!(
-            request(section(&many), &limits).unwrap_err(),
-            MessageError::TooLarge
-        );
-        assert_eq!(
-            request(section(&large), &limits).unwrap_err(),
-            MessageError::TooLarge
-        );
+        assert_eq!(request(section(&many), &limits).unwrap_err(), MessageError::TooLarge);
+        assert_eq!(request(section(&large), &limits).unwrap_err(), MessageError::TooLarge);
     }
 }

@@ -23,12 +23,12 @@ use super::conn::Shared;
 use super::frame::{DATA, Event, FrameReader, put_frame_head};
 use super::inbound::Inbound;
 use super::message::{self, MessageError};
-use crate::http::Handle;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::conn::Protocol;
 use crate::http::limits::Limits;
 use crate::http::rejection::Rejection;
 use crate::http::validate::{self, Validated};
+use crate::http::{Handle, unread};
 
 /// While draining, how long the client's acknowledgement of a whole response is awaited: closing the
 /// connection before it could lose the response's last packets.
@@ -36,10 +36,7 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves one request stream to its end.
 pub(super) async fn serve<H: Handle>(shared: &Arc<Shared<H>>, send: SendStream, recv: RecvStream) {
-    let mut out = Outgoing {
-        send,
-        finished: false,
-    };
+    let mut out = Outgoing { send, finished: false };
     let ended = exchange(shared, &mut out, recv).await;
     match ended {
         Ok(()) if shared.serving.drain.is_draining() => {
@@ -126,15 +123,11 @@ impl<S: Future + Unpin> Watch<S> {
 
     /// Whether it is known by now that the exchange cannot go on.
     fn check(&self) -> Result<(), Fault> {
-        self.inbound
-            .as_ref()
-            .map_or(Ok(()), |inbound| inbound.check())
+        self.inbound.as_ref().map_or(Ok(()), |inbound| inbound.check())
     }
 
     fn poll_body_wanted(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.inbound
-            .as_ref()
-            .map_or(Poll::Pending, |inbound| inbound.poll_wanted(cx))
+        self.inbound.as_ref().map_or(Poll::Pending, |inbound| inbound.poll_wanted(cx))
     }
 
     /// Waits for `work`, or for the client to end the exchange first.
@@ -160,31 +153,24 @@ async fn exchange<H: Handle>(
 ) -> Result<(), Fault> {
     let limits = &shared.serving.limits;
     let mut frames = FrameReader::new(recv, limits.header_bytes);
-    let Received {
-        mut request,
-        validated,
-        mut ahead,
-        over,
-    } = match receive(&mut frames, limits).await {
-        Ok(Ok(received)) => received,
-        Ok(Err(rejection)) => {
-            let mut watch = Watch {
-                inbound: None,
-                stopped: pin!(out.send.stopped()),
-            };
-            let response = rejection.into_response(None);
-            respond(out, &mut watch, &Method::GET, response, limits).await?;
-            // RFC 9114 §4.1: after the whole response, the rest of the request is not needed.
-            frames.stop(Code::NO_ERROR);
-            return Ok(());
-        }
-        Err(fault) => {
-            if let Fault::Stream(code, _) = fault {
-                frames.stop(code);
+    let Received { mut request, validated, mut ahead, over } =
+        match receive(&mut frames, limits).await {
+            Ok(Ok(received)) => received,
+            Ok(Err(rejection)) => {
+                let mut watch = Watch { inbound: None, stopped: pin!(out.send.stopped()) };
+                let response = shared.serving.handler.reject(&shared.conn, &unread(), rejection);
+                respond(out, &mut watch, &Method::GET, response, limits).await?;
+                // RFC 9114 §4.1: after the whole response, the rest of the request is not needed.
+                frames.stop(Code::NO_ERROR);
+                return Ok(());
             }
-            return Err(fault);
-        }
-    };
+            Err(fault) => {
+                if let Fault::Stream(code, _) = fault {
+                    frames.stop(code);
+                }
+                return Err(fault);
+            }
+        };
 
     let is_whole = over && !ahead.iter().any(|event| !matches!(event, Event::Data(_)));
     let (inbound, body) = if is_whole {
@@ -202,18 +188,8 @@ async fn exchange<H: Handle>(
     validate::set_scheme(&mut request, shared.conn.scheme());
     // What is here already needs no 100 (RFC 9110 §10.1.1).
     let wants_continue = validated.expects_continue && inbound.is_some();
-    let mut watch = Watch {
-        inbound: inbound.clone(),
-        stopped: pin!(out.send.stopped()),
-    };
-    let outcome = answer(
-        shared,
-        out,
-        &mut watch,
-        request.map(|()| body),
-        wants_continue,
-    )
-    .await;
+    let mut watch = Watch { inbound: inbound.clone(), stopped: pin!(out.send.stopped()) };
+    let outcome = answer(shared, out, &mut watch, request.map(|()| body), wants_continue).await;
     if let Some(inbound) = inbound {
         inbound.stop(match outcome {
             Err(Fault::Stream(code, _)) => code,
@@ -239,20 +215,14 @@ async fn receive(
     frames: &mut FrameReader,
     limits: &Limits,
 ) -> Result<Result<Received, Rejection>, Fault> {
-    let too_large = Rejection::FieldsTooLarge {
-        limit: limits.header_bytes,
-        count: limits.headers,
-    };
+    let too_large = Rejection::FieldsTooLarge { limit: limits.header_bytes, count: limits.headers };
     let head = match timeout(limits.header_timeout, poll_fn(|cx| frames.poll_event(cx))).await {
         Err(_) => return Ok(Err(Rejection::RequestTimeout)),
         Ok(Err(fault)) => return Err(fault),
         Ok(Ok(Event::Headers(section))) => section,
         Ok(Ok(Event::HeadersTooLarge)) => return Ok(Err(too_large)),
         Ok(Ok(Event::Data(_) | Event::End)) => {
-            return Err(Fault::Stream(
-                Code::REQUEST_INCOMPLETE,
-                "no request on the stream",
-            ));
+            return Err(Fault::Stream(Code::REQUEST_INCOMPLETE, "no request on the stream"));
         }
     };
     let mut request = match message::request(head, limits) {
@@ -264,10 +234,7 @@ async fn receive(
         Ok(validated) => validated,
         // RFC 9114 §4.1.2: a malformed request, like those that never became one.
         Err(Rejection::BadRequest(_)) => {
-            return Err(Fault::Stream(
-                Code::MESSAGE_ERROR,
-                "refused by the validator",
-            ));
+            return Err(Fault::Stream(Code::MESSAGE_ERROR, "refused by the validator"));
         }
         Err(rejection) => return Ok(Err(rejection)),
     };
@@ -291,17 +258,9 @@ async fn receive(
         }
     }
     if content_length.is_some_and(|length| here > length || over && here < length) {
-        return Err(Fault::Stream(
-            Code::MESSAGE_ERROR,
-            "content-length does not match the data",
-        ));
+        return Err(Fault::Stream(Code::MESSAGE_ERROR, "content-length does not match the data"));
     }
-    Ok(Ok(Received {
-        request,
-        validated,
-        ahead,
-        over,
-    }))
+    Ok(Ok(Received { request, validated, ahead, over }))
 }
 
 /// Calls the handler and sends what it answers.
@@ -341,10 +300,7 @@ async fn answer<H: Handle, S: Future + Unpin>(
         }
     };
     if response.status().is_informational() {
-        return Err(Fault::Stream(
-            Code::INTERNAL_ERROR,
-            "the handler gave no final response",
-        ));
+        return Err(Fault::Stream(Code::INTERNAL_ERROR, "the handler gave no final response"));
     }
     respond(out, watch, &method, response, limits).await
 }
@@ -368,12 +324,7 @@ async fn respond<S: Future + Unpin>(
     let mut response = Response::from_parts(parts, ());
     let is_head = method == Method::HEAD;
     message::complete(&mut response, is_head, body.size_hint().exact());
-    if is_head
-        || matches!(
-            response.status(),
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-        )
-    {
+    if is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         body = body.without_bytes();
     } else if let Some(length) = message::declared_length(response.headers()) {
         return send(out, watch, &response, body, Some(length), limits).await;
@@ -421,8 +372,7 @@ async fn send<S: Future + Unpin>(
                 if is_last && left.is_some_and(|left| left > 0) {
                     return Err(broken(SHORT));
                 }
-                out.write(&mut [pending.split().freeze(), data], limits)
-                    .await?;
+                out.write(&mut [pending.split().freeze(), data], limits).await?;
             }
             Some(Err(frame)) => {
                 if let Ok(trailers) = frame.into_trailers() {

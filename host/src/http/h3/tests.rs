@@ -36,10 +36,7 @@ impl Paths {
     fn server_with(limits: Limits) -> (TestServer, mpsc::UnboundedReceiver<&'static str>) {
         let (dropped, receiver) = mpsc::unbounded_channel();
         let admit = Arc::new(|_| -> Option<Box<dyn std::any::Any + Send>> { Some(Box::new(())) });
-        (
-            TestServer::with(Self { dropped }, 1, limits, admit),
-            receiver,
-        )
+        (TestServer::with(Self { dropped }, 1, limits, admit), receiver)
     }
 }
 
@@ -123,27 +120,15 @@ enum End {
 
 impl Chunks {
     fn endless(tell: Tell) -> Self {
-        Self {
-            left: usize::MAX,
-            end: End::Silence,
-            _tell: Some(tell),
-        }
+        Self { left: usize::MAX, end: End::Silence, _tell: Some(tell) }
     }
 
     fn silent(tell: Tell) -> Self {
-        Self {
-            left: 1,
-            end: End::Silence,
-            _tell: Some(tell),
-        }
+        Self { left: 1, end: End::Silence, _tell: Some(tell) }
     }
 
     fn breaks() -> Self {
-        Self {
-            left: 1,
-            end: End::Error,
-            _tell: None,
-        }
+        Self { left: 1, end: End::Error, _tell: None }
     }
 }
 
@@ -238,10 +223,7 @@ async fn a_body_and_its_trailers_come_back_while_they_are_sent() {
     let head = stream.recv_response().await.unwrap();
     assert_eq!(head.status(), 200);
     for part in ["one", "two", "three"] {
-        stream
-            .send_data(Bytes::from_static(part.as_bytes()))
-            .await
-            .unwrap();
+        stream.send_data(Bytes::from_static(part.as_bytes())).await.unwrap();
         let mut data = stream.recv_data().await.unwrap().unwrap();
         assert_eq!(data.copy_to_bytes(data.remaining()), part);
     }
@@ -260,10 +242,7 @@ async fn large_bodies_arrive_whole() {
     let mut stream = client.begin(Method::POST, "/read").await;
 
     for _ in 0..200 {
-        stream
-            .send_data(Bytes::from(vec![7; 50_000]))
-            .await
-            .unwrap();
+        stream.send_data(Bytes::from(vec![7; 50_000])).await.unwrap();
     }
     stream.finish().await.unwrap();
     let response = finish(&mut stream).await.unwrap();
@@ -357,11 +336,7 @@ async fn a_client_that_leaves_ends_handler_and_body() {
         connection.close(VarInt::from_u32(0x100), b"");
         drop((send, recv));
     };
-    for (path, expected) in [
-        ("/wait", "handler"),
-        ("/endless", "body"),
-        ("/silent", "body"),
-    ] {
+    for (path, expected) in [("/wait", "handler"), ("/endless", "body"), ("/silent", "body")] {
         for (leave, how) in [(stops, "stops"), (resets, "resets"), (closes, "closes")] {
             if (path, how) == ("/endless", "resets") {
                 // It is noticed when the next chunk cannot be written; the deadline is another test.
@@ -389,10 +364,7 @@ async fn a_client_that_leaves_ends_handler_and_body() {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_reset() {
-    let limits = Limits {
-        write_idle_timeout: Duration::from_millis(200),
-        ..Limits::default()
-    };
+    let limits = Limits { write_idle_timeout: Duration::from_millis(200), ..Limits::default() };
     let (server, mut dropped) = Paths::server_with(limits);
     let mut raw = Raw::open(&server).await;
     let (mut send, recv) = raw.connection.open_bi().await.unwrap();
@@ -407,10 +379,7 @@ async fn a_client_that_takes_nothing_is_reset() {
 
 #[tokio::test]
 async fn a_head_that_does_not_come_is_answered_with_408() {
-    let limits = Limits {
-        header_timeout: Duration::from_millis(100),
-        ..Limits::default()
-    };
+    let limits = Limits { header_timeout: Duration::from_millis(100), ..Limits::default() };
     let (server, _) = Paths::server_with(limits);
     let mut raw = Raw::open(&server).await;
 
@@ -421,10 +390,7 @@ async fn a_head_that_does_not_come_is_answered_with_408() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_even_if_it_pings() {
-    let limits = Limits {
-        idle_timeout: Duration::from_millis(300),
-        ..Limits::default()
-    };
+    let limits = Limits { idle_timeout: Duration::from_millis(300), ..Limits::default() };
     let (server, _) = Paths::server_with(limits);
     let raw = Raw::open(&server).await;
 
@@ -440,10 +406,7 @@ async fn continue_is_sent_when_the_body_is_wanted() {
     lines.push(("expect", "100-continue"));
     send.write_all(&headers(&lines)).await.unwrap();
     let mut interim = [0; 6];
-    timeout(PATIENCE, recv.read_exact(&mut interim))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(PATIENCE, recv.read_exact(&mut interim)).await.unwrap().unwrap();
 
     send.write_all(&data(b"body")).await.unwrap();
     send.finish().unwrap();
@@ -509,10 +472,7 @@ impl Raw {
         let connection = server.connect().await;
         let mut stream = connection.open_uni().await.unwrap();
         stream.write_all(control).await.unwrap();
-        Self {
-            connection,
-            control: stream,
-        }
+        Self { connection, control: stream }
     }
 
     async fn request(&mut self, frames: &[Vec<u8>], ends: bool) -> Outcome {
@@ -553,17 +513,11 @@ fn status(response: &[u8]) -> u16 {
     let mut rest = response;
     assert_eq!(take_varint(&mut rest), Some(1), "{response:x?}");
     let len = take_varint(&mut rest).unwrap() as usize;
-    let limits = SectionLimits {
-        bytes: 1 << 16,
-        fields: 100,
-    };
+    let limits = SectionLimits { bytes: 1 << 16, fields: 100 };
     let mut decoder = Decoder::new(Bytes::copy_from_slice(&rest[..len]), limits).unwrap();
     let (name, value) = decoder.next().unwrap().unwrap();
     assert_eq!(name.as_bytes(), b":status");
-    std::str::from_utf8(value.as_bytes())
-        .unwrap()
-        .parse()
-        .unwrap()
+    std::str::from_utf8(value.as_bytes()).unwrap().parse().unwrap()
 }
 
 fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
@@ -603,12 +557,7 @@ fn headers(lines: &[(&str, &str)]) -> Vec<u8> {
 type Line = (&'static str, &'static str);
 
 fn get(path: &'static str) -> Vec<Line> {
-    vec![
-        (":method", "GET"),
-        (":scheme", "https"),
-        (":authority", "localhost"),
-        (":path", path),
-    ]
+    vec![(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", path)]
 }
 
 fn post(path: &'static str) -> Vec<Line> {
@@ -643,26 +592,10 @@ async fn malformed_requests_end_as_rfc_9114_says() {
         // RFC 9114 §4.3, §4.3.1
         (":method twice", vec![with(&[(":method", "GET")])], &message),
         (":path twice", vec![with(&[(":path", "/")])], &message),
-        (
-            ":status in a request",
-            vec![with(&[(":status", "200")])],
-            &message,
-        ),
-        (
-            "an unknown pseudo-header field",
-            vec![with(&[(":x", "1")])],
-            &message,
-        ),
-        (
-            ":protocol without the setting",
-            vec![with(&[(":protocol", "websocket")])],
-            &message,
-        ),
-        (
-            "a pseudo-header field after fields",
-            vec![with(&[("a", "b"), (":x", "1")])],
-            &message,
-        ),
+        (":status in a request", vec![with(&[(":status", "200")])], &message),
+        ("an unknown pseudo-header field", vec![with(&[(":x", "1")])], &message),
+        (":protocol without the setting", vec![with(&[(":protocol", "websocket")])], &message),
+        ("a pseudo-header field after fields", vec![with(&[("a", "b"), (":x", "1")])], &message),
         ("no :method", without(":method"), &message),
         ("no :scheme", without(":scheme"), &message),
         ("no :path", without(":path"), &message),
@@ -671,92 +604,33 @@ async fn malformed_requests_end_as_rfc_9114_says() {
         ("a :path without /", instead(":path", "x"), &message),
         ("white space in :path", instead(":path", "/a b"), &message),
         ("an empty :authority", instead(":authority", ""), &message),
-        (
-            "userinfo in :authority",
-            instead(":authority", "me@localhost"),
-            &message,
-        ),
-        (
-            "host and :authority differ",
-            vec![with(&[("host", "other")])],
-            &message,
-        ),
+        ("userinfo in :authority", instead(":authority", "me@localhost"), &message),
+        ("host and :authority differ", vec![with(&[("host", "other")])], &message),
         // §4.2, §10.3
-        (
-            "an upper-case name",
-            vec![with(&[("Upper", "1")])],
-            &message,
-        ),
+        ("an upper-case name", vec![with(&[("Upper", "1")])], &message),
         ("an empty name", vec![with(&[("", "1")])], &message),
-        (
-            "connection",
-            vec![with(&[("connection", "close")])],
-            &message,
-        ),
+        ("connection", vec![with(&[("connection", "close")])], &message),
         ("keep-alive", vec![with(&[("keep-alive", "5")])], &message),
-        (
-            "proxy-connection",
-            vec![with(&[("proxy-connection", "close")])],
-            &message,
-        ),
-        (
-            "transfer-encoding",
-            vec![with(&[("transfer-encoding", "chunked")])],
-            &message,
-        ),
+        ("proxy-connection", vec![with(&[("proxy-connection", "close")])], &message),
+        ("transfer-encoding", vec![with(&[("transfer-encoding", "chunked")])], &message),
         ("upgrade", vec![with(&[("upgrade", "h2c")])], &message),
-        (
-            "te other than trailers",
-            vec![with(&[("te", "gzip")])],
-            &message,
-        ),
-        (
-            "a line feed in a value",
-            vec![with(&[("a", "b\nc: d")])],
-            &message,
-        ),
-        (
-            "a carriage return in a value",
-            vec![with(&[("a", "b\rc")])],
-            &message,
-        ),
+        ("te other than trailers", vec![with(&[("te", "gzip")])], &message),
+        ("a line feed in a value", vec![with(&[("a", "b\nc: d")])], &message),
+        ("a carriage return in a value", vec![with(&[("a", "b\rc")])], &message),
         ("a NUL in a value", vec![with(&[("a", "b\0c")])], &message),
-        (
-            "white space around a value",
-            vec![with(&[("a", " b")])],
-            &message,
-        ),
+        ("white space around a value", vec![with(&[("a", " b")])], &message),
         // §4.1.2
-        (
-            "content-length above",
-            vec![with(&[("content-length", "5")]), data(b"abc")],
-            &message,
-        ),
-        (
-            "content-length below",
-            vec![with(&[("content-length", "2")]), data(b"abc")],
-            &message,
-        ),
-        (
-            "content-length and no body",
-            vec![with(&[("content-length", "5")])],
-            &message,
-        ),
+        ("content-length above", vec![with(&[("content-length", "5")]), data(b"abc")], &message),
+        ("content-length below", vec![with(&[("content-length", "2")]), data(b"abc")], &message),
+        ("content-length and no body", vec![with(&[("content-length", "5")])], &message),
         (
             "content-length above, with trailers",
-            vec![
-                with(&[("content-length", "5")]),
-                data(b"abc"),
-                headers(&[("x", "1")]),
-            ],
+            vec![with(&[("content-length", "5")]), data(b"abc"), headers(&[("x", "1")])],
             &message,
         ),
         (
             "content-length twice",
-            vec![
-                with(&[("content-length", "3"), ("content-length", "4")]),
-                data(b"abc"),
-            ],
+            vec![with(&[("content-length", "3"), ("content-length", "4")]), data(b"abc")],
             &message,
         ),
         (
@@ -769,11 +643,7 @@ async fn malformed_requests_end_as_rfc_9114_says() {
             vec![ok(), data(b"a"), headers(&[(":path", "/")])],
             &message,
         ),
-        (
-            "an upper-case name in trailers",
-            vec![ok(), headers(&[("A", "1")])],
-            &message,
-        ),
+        ("an upper-case name in trailers", vec![ok(), headers(&[("A", "1")])], &message),
         // §4.1, §7
         ("DATA first", vec![data(b"abc")], &unexpected),
         (
@@ -786,122 +656,46 @@ async fn malformed_requests_end_as_rfc_9114_says() {
             vec![ok(), headers(&[("x", "1")]), headers(&[("x", "1")])],
             &unexpected,
         ),
-        (
-            "SETTINGS on a request stream",
-            vec![frame(0x4, b"")],
-            &unexpected,
-        ),
-        (
-            "GOAWAY on a request stream",
-            vec![ok(), frame(0x7, b"\0")],
-            &unexpected,
-        ),
-        (
-            "CANCEL_PUSH on a request stream",
-            vec![ok(), frame(0x3, b"\0")],
-            &unexpected,
-        ),
-        (
-            "MAX_PUSH_ID on a request stream",
-            vec![ok(), frame(0xd, b"\0")],
-            &unexpected,
-        ),
-        (
-            "PUSH_PROMISE from a client",
-            vec![ok(), frame(0x5, b"\0")],
-            &unexpected,
-        ),
+        ("SETTINGS on a request stream", vec![frame(0x4, b"")], &unexpected),
+        ("GOAWAY on a request stream", vec![ok(), frame(0x7, b"\0")], &unexpected),
+        ("CANCEL_PUSH on a request stream", vec![ok(), frame(0x3, b"\0")], &unexpected),
+        ("MAX_PUSH_ID on a request stream", vec![ok(), frame(0xd, b"\0")], &unexpected),
+        ("PUSH_PROMISE from a client", vec![ok(), frame(0x5, b"\0")], &unexpected),
         ("PRIORITY of HTTP/2", vec![frame(0x2, b"")], &unexpected),
         ("PING of HTTP/2", vec![ok(), frame(0x6, b"")], &unexpected),
-        (
-            "WINDOW_UPDATE of HTTP/2",
-            vec![ok(), frame(0x8, b"")],
-            &unexpected,
-        ),
-        (
-            "CONTINUATION of HTTP/2",
-            vec![ok(), frame(0x9, b"")],
-            &unexpected,
-        ),
+        ("WINDOW_UPDATE of HTTP/2", vec![ok(), frame(0x8, b"")], &unexpected),
+        ("CONTINUATION of HTTP/2", vec![ok(), frame(0x9, b"")], &unexpected),
         ("an empty stream", vec![], &Outcome::Stream(0x10d)),
-        (
-            "an unknown frame and no request",
-            vec![frame(0x21, b"abc")],
-            &Outcome::Stream(0x10d),
-        ),
-        (
-            "HEADERS cut off",
-            vec![ok()[..20].to_vec()],
-            &Outcome::Connection(0x106),
-        ),
-        (
-            "DATA cut off",
-            vec![ok(), data(b"abcdef")[..4].to_vec()],
-            &Outcome::Connection(0x106),
-        ),
-        (
-            "a frame head cut off",
-            vec![ok(), vec![0x40]],
-            &Outcome::Connection(0x106),
-        ),
+        ("an unknown frame and no request", vec![frame(0x21, b"abc")], &Outcome::Stream(0x10d)),
+        ("HEADERS cut off", vec![ok()[..20].to_vec()], &Outcome::Connection(0x106)),
+        ("DATA cut off", vec![ok(), data(b"abcdef")[..4].to_vec()], &Outcome::Connection(0x106)),
+        ("a frame head cut off", vec![ok(), vec![0x40]], &Outcome::Connection(0x106)),
         (
             "too much in unknown frames",
             vec![ok(), frame(0x21, &[0; 70_000])],
             &Outcome::Connection(0x107),
         ),
         // RFC 9204 §2.2, §4.5
-        (
-            "the dynamic table",
-            vec![frame(1, &[0x02, 0x00, 0x80])],
-            &Outcome::Connection(0x200),
-        ),
-        (
-            "a dynamic entry",
-            vec![frame(1, &[0x00, 0x00, 0x80])],
-            &Outcome::Connection(0x200),
-        ),
+        ("the dynamic table", vec![frame(1, &[0x02, 0x00, 0x80])], &Outcome::Connection(0x200)),
+        ("a dynamic entry", vec![frame(1, &[0x00, 0x00, 0x80])], &Outcome::Connection(0x200)),
         (
             "no such static entry",
             vec![frame(1, &[0x00, 0x00, 0xff, 0x30])],
             &Outcome::Connection(0x200),
         ),
-        (
-            "an empty section",
-            vec![frame(1, &[])],
-            &Outcome::Connection(0x200),
-        ),
-        (
-            "a bad Huffman code",
-            vec![frame(1, &[0, 0, 0x51, 0x81, 0])],
-            &Outcome::Connection(0x200),
-        ),
+        ("an empty section", vec![frame(1, &[])], &Outcome::Connection(0x200)),
+        ("a bad Huffman code", vec![frame(1, &[0, 0, 0x51, 0x81, 0])], &Outcome::Connection(0x200)),
         // What is refused, but no protocol error
-        (
-            "fields too large",
-            vec![with(&[("a", large)])],
-            &Outcome::Status(431),
-        ),
-        (
-            "too many fields",
-            vec![with(&[("a", "b"); 101])],
-            &Outcome::Status(431),
-        ),
-        (
-            "a URL too long",
-            frames_of(&get(long)),
-            &Outcome::Status(414),
-        ),
+        ("fields too large", vec![with(&[("a", large)])], &Outcome::Status(431)),
+        ("too many fields", vec![with(&[("a", "b"); 101])], &Outcome::Status(431)),
+        ("a URL too long", frames_of(&get(long)), &Outcome::Status(414)),
         (
             "CONNECT",
             vec![headers(&[(":method", "CONNECT"), (":authority", "a:1")])],
             &Outcome::Status(501),
         ),
         // What is fine
-        (
-            "a plain request",
-            vec![ok(), data(b"abc")],
-            &Outcome::Status(200),
-        ),
+        ("a plain request", vec![ok(), data(b"abc")], &Outcome::Status(200)),
         (
             "host alone",
             vec![headers(&[
@@ -912,35 +706,13 @@ async fn malformed_requests_end_as_rfc_9114_says() {
             ])],
             &Outcome::Status(200),
         ),
-        (
-            "trailers",
-            vec![ok(), data(b"a"), headers(&[("x", "1")])],
-            &Outcome::Status(200),
-        ),
-        (
-            "trailers and no data",
-            vec![ok(), headers(&[("x", "1")])],
-            &Outcome::Status(200),
-        ),
-        (
-            "te: trailers",
-            vec![with(&[("te", "trailers")])],
-            &Outcome::Status(200),
-        ),
-        (
-            "empty DATA",
-            vec![ok(), data(b""), data(b"a"), data(b"")],
-            &Outcome::Status(200),
-        ),
+        ("trailers", vec![ok(), data(b"a"), headers(&[("x", "1")])], &Outcome::Status(200)),
+        ("trailers and no data", vec![ok(), headers(&[("x", "1")])], &Outcome::Status(200)),
+        ("te: trailers", vec![with(&[("te", "trailers")])], &Outcome::Status(200)),
+        ("empty DATA", vec![ok(), data(b""), data(b"a"), data(b"")], &Outcome::Status(200)),
         (
             "unknown frames",
-            vec![
-                frame(0x21, b"x"),
-                ok(),
-                frame(0x40, b""),
-                data(b"a"),
-                frame(0x5f, b"zzz"),
-            ],
+            vec![frame(0x21, b"x"), ok(), frame(0x40, b""), data(b"a"), frame(0x5f, b"zzz")],
             &Outcome::Status(200),
         ),
         (
@@ -984,80 +756,28 @@ async fn malformed_unidirectional_streams_end_the_connection() {
     let after = |more: Vec<u8>| control(&[settings.clone(), more]);
     let cases = [
         ("no SETTINGS first", control(&[frame(0x7, b"\0")]), 0x10a),
-        (
-            "grease before SETTINGS",
-            control(&[frame(0x21, b"")]),
-            0x10a,
-        ),
+        ("grease before SETTINGS", control(&[frame(0x21, b"")]), 0x10a),
         ("SETTINGS twice", after(settings.clone()), 0x105),
         ("DATA", after(data(b"a")), 0x105),
         ("HEADERS", after(frame(1, b"")), 0x105),
         ("PUSH_PROMISE", after(frame(5, b"")), 0x105),
         ("PRIORITY of HTTP/2", after(frame(2, b"")), 0x105),
         ("PING of HTTP/2", after(frame(6, b"")), 0x105),
-        (
-            "a setting twice",
-            control(&[frame(4, &[setting(6, 1), setting(6, 1)].concat())]),
-            0x109,
-        ),
-        (
-            "ENABLE_PUSH of HTTP/2",
-            control(&[frame(4, &setting(2, 0))]),
-            0x109,
-        ),
-        (
-            "MAX_CONCURRENT_STREAMS",
-            control(&[frame(4, &setting(3, 1))]),
-            0x109,
-        ),
-        (
-            "INITIAL_WINDOW_SIZE",
-            control(&[frame(4, &setting(4, 1))]),
-            0x109,
-        ),
-        (
-            "MAX_FRAME_SIZE",
-            control(&[frame(4, &setting(5, 1))]),
-            0x109,
-        ),
-        (
-            "ENABLE_CONNECT_PROTOCOL of 2",
-            control(&[frame(4, &setting(8, 2))]),
-            0x109,
-        ),
+        ("a setting twice", control(&[frame(4, &[setting(6, 1), setting(6, 1)].concat())]), 0x109),
+        ("ENABLE_PUSH of HTTP/2", control(&[frame(4, &setting(2, 0))]), 0x109),
+        ("MAX_CONCURRENT_STREAMS", control(&[frame(4, &setting(3, 1))]), 0x109),
+        ("INITIAL_WINDOW_SIZE", control(&[frame(4, &setting(4, 1))]), 0x109),
+        ("MAX_FRAME_SIZE", control(&[frame(4, &setting(5, 1))]), 0x109),
+        ("ENABLE_CONNECT_PROTOCOL of 2", control(&[frame(4, &setting(8, 2))]), 0x109),
         ("SETTINGS cut off", control(&[frame(4, &[6])]), 0x106),
-        (
-            "MAX_PUSH_ID shrinks",
-            after([frame(0xd, &[5]), frame(0xd, &[4])].concat()),
-            0x108,
-        ),
-        (
-            "MAX_PUSH_ID with more in it",
-            after(frame(0xd, &[5, 5])),
-            0x106,
-        ),
-        (
-            "MAX_PUSH_ID with nothing in it",
-            after(frame(0xd, &[])),
-            0x106,
-        ),
+        ("MAX_PUSH_ID shrinks", after([frame(0xd, &[5]), frame(0xd, &[4])].concat()), 0x108),
+        ("MAX_PUSH_ID with more in it", after(frame(0xd, &[5, 5])), 0x106),
+        ("MAX_PUSH_ID with nothing in it", after(frame(0xd, &[])), 0x106),
         ("CANCEL_PUSH of nothing", after(frame(3, &[0])), 0x108),
-        (
-            "GOAWAY grows",
-            after([frame(7, &[4]), frame(7, &[8])].concat()),
-            0x108,
-        ),
+        ("GOAWAY grows", after([frame(7, &[4]), frame(7, &[8])].concat()), 0x108),
         ("a frame too large", after(frame(0x21, &[0; 5000])), 0x107),
-        (
-            "an insert on the encoder stream",
-            vec![0x02, 0xc0, 0x01, b'a'],
-            0x201,
-        ),
-        (
-            "a literal insert",
-            vec![0x02, 0x41, b'a', 0x01, b'b'],
-            0x201,
-        ),
+        ("an insert on the encoder stream", vec![0x02, 0xc0, 0x01, b'a'], 0x201),
+        ("a literal insert", vec![0x02, 0x41, b'a', 0x01, b'b'], 0x201),
         ("a duplicate", vec![0x02, 0x00], 0x201),
         ("a table capacity", vec![0x02, 0x3f, 0xe1, 0x1f], 0x201),
         ("a section acknowledgement", vec![0x03, 0x80], 0x202),
@@ -1068,10 +788,7 @@ async fn malformed_unidirectional_streams_end_the_connection() {
         let connection = server.connect().await;
         let mut stream = connection.open_uni().await.unwrap();
         stream.write_all(&bytes).await.unwrap();
-        let raw = Raw {
-            connection,
-            control: stream,
-        };
+        let raw = Raw { connection, control: stream };
 
         assert_eq!(raw.closed().await, Outcome::Connection(code), "{name}");
     }
@@ -1082,53 +799,33 @@ async fn malformed_unidirectional_streams_end_the_connection() {
             stream.write_all(&[kind]).await.unwrap();
             std::mem::forget(stream);
         }
-        assert_eq!(
-            raw.closed().await,
-            Outcome::Connection(0x103),
-            "a second {kind}"
-        );
+        assert_eq!(raw.closed().await, Outcome::Connection(0x103), "a second {kind}");
     }
     for kind in [0x02, 0x03] {
         let raw = Raw::open(&server).await;
         let mut stream = raw.connection.open_uni().await.unwrap();
         stream.write_all(&[kind]).await.unwrap();
         stream.finish().unwrap();
-        assert_eq!(
-            raw.closed().await,
-            Outcome::Connection(0x104),
-            "{kind} closed"
-        );
+        assert_eq!(raw.closed().await, Outcome::Connection(0x104), "{kind} closed");
     }
     let mut raw = Raw::open(&server).await;
     // A stream that is reset before its type was read could have been any.
     raw.request(&[headers(&get("/hello"))], true).await;
     raw.control.reset(VarInt::from_u32(0x100)).unwrap();
-    assert_eq!(
-        raw.closed().await,
-        Outcome::Connection(0x104),
-        "control reset"
-    );
+    assert_eq!(raw.closed().await, Outcome::Connection(0x104), "control reset");
 }
 
 #[tokio::test]
 async fn allowed_unidirectional_streams_disturb_nothing() {
     let (server, _) = Paths::server();
     let mut opening = vec![0x00];
-    opening.extend(frame(
-        4,
-        &[0x01, 0x40, 0x64, 0x07, 0x08, 0x21, 0x05, 0x33, 0x01],
-    ));
+    opening.extend(frame(4, &[0x01, 0x40, 0x64, 0x07, 0x08, 0x21, 0x05, 0x33, 0x01]));
     opening.extend(frame(0xd, &[3]));
     opening.extend(frame(0xd, &[4]));
     opening.extend(frame(7, &[0]));
     opening.extend(frame(0x21, b"grease"));
     let mut raw = Raw::open_with(&server, &opening).await;
-    for bytes in [
-        &[0x02, 0x20][..],
-        &[0x03, 0x44],
-        &[0x40, 0x54, 1, 2, 3],
-        &[0x21],
-    ] {
+    for bytes in [&[0x02, 0x20][..], &[0x03, 0x44], &[0x40, 0x54, 1, 2, 3], &[0x21]] {
         let mut stream = raw.connection.open_uni().await.unwrap();
         stream.write_all(bytes).await.unwrap();
         std::mem::forget(stream);
@@ -1141,10 +838,7 @@ async fn allowed_unidirectional_streams_disturb_nothing() {
 
 #[tokio::test]
 async fn a_flood_of_cancelled_requests_ends_the_connection() {
-    let limits = Limits {
-        h2_control_frames: 50,
-        ..Limits::default()
-    };
+    let limits = Limits { h2_control_frames: 50, ..Limits::default() };
     let (server, _) = Paths::server_with(limits);
     let raw = Raw::open(&server).await;
 

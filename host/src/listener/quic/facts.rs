@@ -39,9 +39,7 @@ pub(super) fn server_config(
 
 /// The facts of a connection that has shaken hands.
 pub(super) fn tls(connection: &Connection) -> TlsFacts {
-    let facts = connection
-        .handshake_data()
-        .and_then(|data| data.downcast::<Facts>().ok());
+    let facts = connection.handshake_data().and_then(|data| data.downcast::<Facts>().ok());
     let (handshake, cipher) = facts.map_or((None, None), |facts| (facts.handshake, facts.cipher));
     let (alpn, sni) = handshake.map_or((None, None), |data| (data.protocol, data.server_name));
     TlsFacts {
@@ -96,10 +94,7 @@ impl crypto::ServerConfig for Config {
         parameters: &TransportParameters,
     ) -> Box<dyn Session> {
         let session = Arc::clone(&self.0).start_session(version, parameters);
-        Box::new(Watched {
-            session,
-            cipher: None,
-        })
+        Box::new(Watched { session, cipher: None })
     }
 }
 
@@ -115,10 +110,7 @@ impl Session for Watched {
 
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
         let handshake = self.session.handshake_data()?.downcast().ok();
-        Some(Box::new(Facts {
-            handshake,
-            cipher: self.cipher,
-        }))
+        Some(Box::new(Facts { handshake, cipher: self.cipher }))
     }
 
     fn peer_identity(&self) -> Option<Box<dyn Any>> {

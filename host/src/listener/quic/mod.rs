@@ -121,28 +121,19 @@ impl Quic {
         let _granted = buffers.set_recv_buffer_size(SOCKET_BUFFER);
         let _granted = buffers.set_send_buffer_size(SOCKET_BUFFER);
 
-        let runtime = Arc::new(Tracked {
-            drain: drain.clone(),
-        });
+        let runtime = Arc::new(Tracked { drain: drain.clone() });
         let socket = runtime.wrap_udp_socket(socket)?;
         let socket = Arc::new(Steered::new(socket, core, &self.posts));
         let cores = self.posts.len();
         let mut config = self.endpoint.clone();
         config.cid_generator(move || Box::new(CoreIds::new(core, cores)));
-        Ok(Endpoint::new_with_abstract_socket(
-            config,
-            Some(self.server.clone()),
-            socket,
-            runtime,
-        )?)
+        Ok(Endpoint::new_with_abstract_socket(config, Some(self.server.clone()), socket, runtime)?)
     }
 }
 
 impl std::fmt::Debug for Quic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Quic")
-            .field("cores", &self.posts.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Quic").field("cores", &self.posts.len()).finish_non_exhaustive()
     }
 }
 
@@ -300,9 +291,7 @@ async fn shake(incoming: Incoming, limit: Duration) -> Option<Connection> {
 
 /// The address that the client sent to; on a wildcard socket only the packets know it.
 fn local(connection: &Connection, endpoint: &Endpoint) -> SocketAddr {
-    let bound = endpoint
-        .local_addr()
-        .unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let bound = endpoint.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     match connection.local_ip() {
         Some(ip) => SocketAddr::new(ip, bound.port()),
         None => bound,

@@ -112,10 +112,7 @@ impl Post {
     /// An empty one.
     pub(super) fn new() -> Self {
         let (sender, receiver) = mpsc::channel(POST_CAPACITY);
-        Self {
-            sender,
-            receiver: Mutex::new(Some(receiver)),
-        }
+        Self { sender, receiver: Mutex::new(Some(receiver)) }
     }
 }
 
@@ -132,11 +129,7 @@ impl Steered {
     /// # Panics
     /// If `core` has no post, or its post was taken.
     pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>, core: usize, posts: &[Post]) -> Self {
-        let receiver = posts[core]
-            .receiver
-            .lock()
-            .take()
-            .expect("one endpoint a core");
+        let receiver = posts[core].receiver.lock().take().expect("one endpoint a core");
         Self {
             socket,
             core,
@@ -231,19 +224,12 @@ impl AsyncUdpSocket for Steered {
             return self.socket.poll_recv(cx, bufs, meta);
         }
         let taken = self.take_over(cx, bufs, meta);
-        let received = match self
-            .socket
-            .poll_recv(cx, &mut bufs[taken..], &mut meta[taken..])
-        {
+        let received = match self.socket.poll_recv(cx, &mut bufs[taken..], &mut meta[taken..]) {
             Poll::Ready(Ok(received)) => received,
             _ if taken > 0 => 0,
             other => return other,
         };
-        for (buf, meta) in bufs[taken..]
-            .iter_mut()
-            .zip(&mut meta[taken..])
-            .take(received)
-        {
+        for (buf, meta) in bufs[taken..].iter_mut().zip(&mut meta[taken..]).take(received) {
             self.hand_on(buf, meta);
         }
         Poll::Ready(Ok(taken + received))

@@ -29,12 +29,7 @@ pub(crate) struct TestServer {
 
 impl TestServer {
     pub(crate) fn start<H: Handle>(handler: H) -> Self {
-        Self::with(
-            handler,
-            1,
-            Limits::default(),
-            Arc::new(|_| Some(Box::new(()))),
-        )
+        Self::with(handler, 1, Limits::default(), Arc::new(|_| Some(Box::new(()))))
     }
 
     pub(crate) fn with<H: Handle>(handler: H, cores: usize, limits: Limits, admit: Admit) -> Self {
@@ -73,12 +68,7 @@ impl TestServer {
             };
             drain.spawn(serve(endpoint, serving, Arc::clone(&admit)));
         }
-        Self {
-            addr,
-            drain,
-            states,
-            roots,
-        }
+        Self { addr, drain, states, roots }
     }
 
     /// A client that offers `alpn`.
@@ -101,14 +91,8 @@ impl TestServer {
 
     /// A connection of a new client.
     pub(crate) async fn connect(&self) -> Connection {
-        let connecting = self
-            .client(h3::ALPN)
-            .connect(self.addr, "localhost")
-            .unwrap();
-        tokio::time::timeout(PATIENCE, connecting)
-            .await
-            .unwrap()
-            .unwrap()
+        let connecting = self.client(h3::ALPN).connect(self.addr, "localhost").unwrap();
+        tokio::time::timeout(PATIENCE, connecting).await.unwrap().unwrap()
     }
 }
 

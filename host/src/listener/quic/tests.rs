@@ -36,11 +36,7 @@ type Client = h3::tests::Client;
 
 async fn get(client: &mut Client) -> (usize, String) {
     let response = timeout(PATIENCE, client.get("/")).await.unwrap().unwrap();
-    let core = response.headers()["core"]
-        .to_str()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let core = response.headers()["core"].to_str().unwrap().parse().unwrap();
     (core, response.into_body())
 }
 
@@ -56,26 +52,15 @@ async fn tls_facts_of_a_connection_are_known() {
 
 #[tokio::test]
 async fn a_client_whose_address_changes_stays_with_its_core() {
-    let server = TestServer::with(
-        Facts,
-        4,
-        Limits::default(),
-        Arc::new(|_| Some(Box::new(()))),
-    );
+    let server = TestServer::with(Facts, 4, Limits::default(), Arc::new(|_| Some(Box::new(()))));
     let endpoint = server.client(h3::ALPN);
-    let connection = endpoint
-        .connect(server.addr, "localhost")
-        .unwrap()
-        .await
-        .unwrap();
+    let connection = endpoint.connect(server.addr, "localhost").unwrap().await.unwrap();
     let mut client = Client::new(connection).await;
     let (core, _) = get(&mut client).await;
 
     // With four sockets, twelve addresses reach another core but for one in 16 million.
     for _ in 0..12 {
-        endpoint
-            .rebind(reuse_port(SocketAddr::from(([127, 0, 0, 1], 0))))
-            .unwrap();
+        endpoint.rebind(reuse_port(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
 
         assert_eq!(get(&mut client).await.0, core);
     }
@@ -84,12 +69,7 @@ async fn a_client_whose_address_changes_stays_with_its_core() {
 
 #[tokio::test]
 async fn cores_share_new_connections() {
-    let server = TestServer::with(
-        Facts,
-        2,
-        Limits::default(),
-        Arc::new(|_| Some(Box::new(()))),
-    );
+    let server = TestServer::with(Facts, 2, Limits::default(), Arc::new(|_| Some(Box::new(()))));
     let mut seen = [0; 2];
 
     for _ in 0..24 {
@@ -124,16 +104,9 @@ async fn a_peer_without_a_slot_is_refused_and_slots_are_given_back() {
     );
     let first = server.connect().await;
 
-    let second = server
-        .client(h3::ALPN)
-        .connect(server.addr, "localhost")
-        .unwrap()
-        .await;
+    let second = server.client(h3::ALPN).connect(server.addr, "localhost").unwrap().await;
 
-    assert!(
-        matches!(second, Err(quinn::ConnectionError::ConnectionClosed(_))),
-        "{second:?}"
-    );
+    assert!(matches!(second, Err(quinn::ConnectionError::ConnectionClosed(_))), "{second:?}");
     first.close(0u32.into(), b"");
     while taken.load(Ordering::SeqCst) > 0 {
         tokio::task::yield_now().await;
@@ -145,22 +118,14 @@ async fn a_peer_without_a_slot_is_refused_and_slots_are_given_back() {
 async fn another_application_protocol_is_refused() {
     let server = TestServer::start(Facts);
 
-    let error = server
-        .client(b"hq")
-        .connect(server.addr, "localhost")
-        .unwrap()
-        .await
-        .unwrap_err();
+    let error = server.client(b"hq").connect(server.addr, "localhost").unwrap().await.unwrap_err();
 
     assert!(error.to_string().contains("120"), "{error}");
 }
 
 #[tokio::test]
 async fn a_handshake_that_stands_still_is_dropped() {
-    let limits = Limits {
-        handshake_timeout: Duration::from_millis(200),
-        ..Limits::default()
-    };
+    let limits = Limits { handshake_timeout: Duration::from_millis(200), ..Limits::default() };
     let gone = Arc::new(tokio::sync::Notify::new());
     struct Gone(Arc<tokio::sync::Notify>);
     impl Drop for Gone {
@@ -178,15 +143,10 @@ async fn a_handshake_that_stands_still_is_dropped() {
     // Between client and server, somebody lets the first datagram through and nothing else.
     let between = tokio::net::UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
     let client = server.client(h3::ALPN);
-    let _connecting = client
-        .connect(between.local_addr().unwrap(), "localhost")
-        .unwrap();
+    let _connecting = client.connect(between.local_addr().unwrap(), "localhost").unwrap();
     let mut datagram = vec![0; 2048];
     let len = between.recv(&mut datagram).await.unwrap();
-    between
-        .send_to(&datagram[..len], server.addr)
-        .await
-        .unwrap();
+    between.send_to(&datagram[..len], server.addr).await.unwrap();
 
     timeout(PATIENCE, gone.notified()).await.unwrap();
 }

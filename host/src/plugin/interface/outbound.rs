@@ -54,6 +54,38 @@ impl WasiHttpHooks for Outbound {
     }
 }
 
+/// The host's error as the guest's error code; the two lists have the same words.
 fn wasi_error(error: UpstreamError) -> Error {
-    Error::InternalError(Some(error.to_string()))
+    use UpstreamError as From;
+    match error {
+        From::DnsTimeout => Error::DnsTimeout,
+        From::Dns { reason } => Error::DnsError { rcode: Some(reason), info_code: None },
+        From::DestinationNotFound => Error::DestinationNotFound,
+        From::DestinationIpProhibited => Error::DestinationIpProhibited,
+        From::DestinationIpUnroutable => Error::DestinationIpUnroutable,
+        From::ConnectionRefused => Error::ConnectionRefused,
+        From::ConnectionTerminated => Error::ConnectionTerminated,
+        From::ConnectionTimeout => Error::ConnectionTimeout,
+        From::ConnectionReadTimeout => Error::ConnectionReadTimeout,
+        From::ConnectionLimitReached => Error::ConnectionLimitReached,
+        From::TlsProtocol { .. } => Error::TlsProtocolError,
+        From::TlsCertificate { .. } => Error::TlsCertificateError,
+        From::TlsAlert { id, message } => {
+            Error::TlsAlertReceived { alert_id: Some(id), alert_message: Some(message) }
+        }
+        From::RequestDenied { .. } => Error::HttpRequestDenied,
+        From::RequestBodySize { size } => Error::HttpRequestBodySize(Some(size)),
+        From::RequestMethodInvalid => Error::HttpRequestMethodInvalid,
+        From::RequestUriInvalid => Error::HttpRequestUriInvalid,
+        From::RequestUriTooLong => Error::HttpRequestUriTooLong,
+        From::RequestHeaderSectionSize { size } => Error::HttpRequestHeaderSectionSize(Some(size)),
+        From::ResponseIncomplete => Error::HttpResponseIncomplete,
+        From::ResponseHeaderSectionSize => Error::HttpResponseHeaderSectionSize(None),
+        From::ResponseTrailerSectionSize => Error::HttpResponseTrailerSectionSize(None),
+        From::ResponseTimeout => Error::HttpResponseTimeout,
+        From::UpgradeFailed => Error::HttpUpgradeFailed,
+        From::Protocol { .. } => Error::HttpProtocolError,
+        From::Configuration { .. } => Error::ConfigurationError,
+        other => Error::InternalError(Some(other.to_string())),
+    }
 }

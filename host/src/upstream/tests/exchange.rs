@@ -22,10 +22,7 @@ async fn a_request_without_a_grant_is_denied_before_anything_connects() {
     let (_listener, origin) = listen().await;
     let client = Client::reaching("https://elsewhere.example.com");
 
-    let error = client
-        .send(get(&format!("{origin}/secret")))
-        .await
-        .unwrap_err();
+    let error = client.send(get(&format!("{origin}/secret"))).await.unwrap_err();
 
     assert_eq!(error, UpstreamError::RequestDenied { origin });
 }
@@ -39,10 +36,7 @@ async fn a_granted_name_that_leads_to_a_private_address_is_refused() {
     let upstream = Upstream::with_look_up(Drain::new(), Settings::default(), look_up);
 
     let request = get(&format!("http://rebound.example.com:{port}/"));
-    let error = upstream
-        .send(&grants, request, Timeouts::default())
-        .await
-        .unwrap_err();
+    let error = upstream.send(&grants, request, Timeouts::default()).await.unwrap_err();
 
     assert_eq!(error, UpstreamError::DestinationIpProhibited);
 }
@@ -63,10 +57,7 @@ async fn a_closed_port_is_connection_refused() {
     let (listener, origin) = listen().await;
     drop(listener);
 
-    let error = Client::reaching(&origin)
-        .text(&format!("{origin}/"))
-        .await
-        .unwrap_err();
+    let error = Client::reaching(&origin).text(&format!("{origin}/")).await.unwrap_err();
 
     assert_eq!(error, UpstreamError::ConnectionRefused);
 }
@@ -115,27 +106,17 @@ async fn a_get_with_streamed_content_is_sent_with_it() {
     let drain = Drain::new();
     let (origin, _) = serve(&drain, |request| async {
         let body = request.into_body().collect().await.unwrap().to_bytes();
-        Response::new(
-            Full::new(body)
-                .map_err(|never| match never {})
-                .boxed_unsync(),
-        )
+        Response::new(Full::new(body).map_err(|never| match never {}).boxed_unsync())
     })
     .await;
     let (sender, body) = channel();
-    sender
-        .send(Ok(Frame::data(Bytes::from("query"))))
-        .await
-        .unwrap();
+    sender.send(Ok(Frame::data(Bytes::from("query")))).await.unwrap();
     drop(sender);
     let request = Request::get(format!("{origin}/")).body(body).unwrap();
 
     let response = Client::reaching(&origin).send(request).await.unwrap();
 
-    assert_eq!(
-        response.into_body().collect().await.unwrap().to_bytes(),
-        "query"
-    );
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "query");
 }
 
 #[tokio::test]
@@ -154,34 +135,16 @@ async fn requests_that_cannot_be_sent_are_refused_with_their_fault() {
     let large = "x".repeat(70_000);
 
     for (request, label) in [
-        (
-            build(Method::CONNECT, &uri, &[], empty()),
-            "http-request-method-invalid",
-        ),
-        (
-            build(Method::GET, "/relative", &[], empty()),
-            "http-request-uri-invalid",
-        ),
-        (
-            build(Method::GET, "ftp://a.test/", &[], empty()),
-            "http-request-uri-invalid",
-        ),
-        (
-            build(Method::GET, &long, &[], empty()),
-            "http-request-uri-too-long",
-        ),
-        (
-            build(Method::GET, &uri, &[("x", &large)], empty()),
-            "http-request-header-section-size",
-        ),
+        (build(Method::CONNECT, &uri, &[], empty()), "http-request-method-invalid"),
+        (build(Method::GET, "/relative", &[], empty()), "http-request-uri-invalid"),
+        (build(Method::GET, "ftp://a.test/", &[], empty()), "http-request-uri-invalid"),
+        (build(Method::GET, &long, &[], empty()), "http-request-uri-too-long"),
+        (build(Method::GET, &uri, &[("x", &large)], empty()), "http-request-header-section-size"),
         (
             build(Method::POST, &uri, &[("content-length", "9")], full("a")),
             "http-request-body-size",
         ),
-        (
-            build(Method::POST, &uri, &[("content-length", "+1")], full("a")),
-            "http-protocol-error",
-        ),
+        (build(Method::POST, &uri, &[("content-length", "+1")], full("a")), "http-protocol-error"),
         (
             build(
                 Method::POST,
@@ -208,10 +171,8 @@ async fn a_streamed_body_is_held_to_its_content_length() {
     .await;
     for (chunks, size) in [(vec!["1234", "56"], 6), (vec!["12", "3"], 3)] {
         let (sender, body) = channel();
-        let request = Request::post(format!("{origin}/"))
-            .header("content-length", 5)
-            .body(body)
-            .unwrap();
+        let request =
+            Request::post(format!("{origin}/")).header("content-length", 5).body(body).unwrap();
         let client = Client::reaching(&origin);
 
         let (answer, ()) = tokio::join!(client.send(request), async {
@@ -242,9 +203,7 @@ async fn a_failing_request_body_is_the_error() {
 
     assert_eq!(
         answer.unwrap_err(),
-        UpstreamError::RequestBody {
-            reason: "the guest trapped".to_owned()
-        }
+        UpstreamError::RequestBody { reason: "the guest trapped".to_owned() }
     );
 }
 
@@ -258,16 +217,9 @@ async fn responses_lose_what_belongs_to_the_hop() {
     .await
     .unwrap();
 
-    let names: Vec<_> = response
-        .headers()
-        .keys()
-        .map(|name| name.as_str())
-        .collect();
+    let names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
     assert_eq!(names, ["x-kept"]);
-    assert_eq!(
-        response.into_body().collect().await.unwrap().to_bytes(),
-        "ok"
-    );
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
 }
 
 #[tokio::test]
@@ -282,10 +234,7 @@ async fn broken_responses_are_told_apart() {
             "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
             "http-protocol-error",
         ),
-        (
-            "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n",
-            "http-upgrade-failed",
-        ),
+        ("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n", "http-upgrade-failed"),
         (&many, "http-response-header-section-size"),
         (&large, "http-response-header-section-size"),
     ] {
@@ -294,18 +243,12 @@ async fn broken_responses_are_told_apart() {
         assert_eq!(error.label(), label, "{answer:.40}");
     }
     for (answer, label) in [
-        (
-            "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
-            "http-response-incomplete",
-        ),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", "http-response-incomplete"),
         (
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
             "http-response-incomplete",
         ),
-        (
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
-            "http-protocol-error",
-        ),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "http-protocol-error"),
     ] {
         let body = answered_with(answer).await.unwrap().into_body();
 
@@ -325,10 +268,7 @@ async fn responses_without_content_end_at_once() {
     let response = response.unwrap();
     assert_eq!(response.headers()["content-length"], "100");
     assert!(response.body().is_end_stream());
-    for answer in [
-        "HTTP/1.1 204 No Content\r\n\r\n",
-        "HTTP/1.1 304 Not Modified\r\n\r\n",
-    ] {
+    for answer in ["HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 304 Not Modified\r\n\r\n"] {
         assert!(answered_with(answer).await.unwrap().body().is_end_stream());
     }
 }
@@ -337,21 +277,12 @@ async fn responses_without_content_end_at_once() {
 async fn trailers_pass_both_ways() {
     let drain = Drain::new();
     let (origin, _) = serve(&drain, |request| async {
-        let trailers = request
-            .into_body()
-            .collect()
-            .await
-            .unwrap()
-            .trailers()
-            .cloned();
+        let trailers = request.into_body().collect().await.unwrap().trailers().cloned();
         let body = http_body_util::StreamBody::new(futures_util::stream::iter([
             Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x"))),
             Ok(Frame::trailers(trailers.unwrap_or_default())),
         ]));
-        Response::builder()
-            .header("trailer", "x-sum")
-            .body(body.boxed_unsync())
-            .unwrap()
+        Response::builder().header("trailer", "x-sum").body(body.boxed_unsync()).unwrap()
     })
     .await;
     let (sender, body) = channel();
@@ -362,28 +293,19 @@ async fn trailers_pass_both_ways() {
         .unwrap();
     let trailers = HeaderMap::from_iter([
         ("x-sum".parse().unwrap(), HeaderValue::from_static("42")),
-        (
-            "wharf-reply".parse().unwrap(),
-            HeaderValue::from_static("secret"),
-        ),
+        ("wharf-reply".parse().unwrap(), HeaderValue::from_static("secret")),
     ]);
     let client = Client::reaching(&origin);
 
     let (response, ()) = tokio::join!(client.send(request), async {
-        sender
-            .send(Ok(Frame::data(Bytes::from_static(b"y"))))
-            .await
-            .unwrap();
+        sender.send(Ok(Frame::data(Bytes::from_static(b"y")))).await.unwrap();
         sender.send(Ok(Frame::trailers(trailers))).await.unwrap();
         drop(sender);
     });
 
     let collected = response.unwrap().into_body().collect().await.unwrap();
     let trailers = collected.trailers().unwrap();
-    assert_eq!(
-        (trailers.len(), &trailers["x-sum"]),
-        (1, &HeaderValue::from_static("42"))
-    );
+    assert_eq!((trailers.len(), &trailers["x-sum"]), (1, &HeaderValue::from_static("42")));
 }
 
 #[tokio::test]
@@ -394,10 +316,7 @@ async fn a_silent_upstream_is_left_when_the_timeouts_say_so() {
             std::future::pending::<()>().await;
         }
         let (sender, body) = channel();
-        sender
-            .send(Ok(Frame::data(Bytes::from_static(b"first"))))
-            .await
-            .unwrap();
+        sender.send(Ok(Frame::data(Bytes::from_static(b"first")))).await.unwrap();
         Box::leak(Box::new(sender));
         Response::new(body)
     })
@@ -405,20 +324,10 @@ async fn a_silent_upstream_is_left_when_the_timeouts_say_so() {
     let client = Client::reaching(&origin);
     let short = Some(Duration::from_millis(40));
 
-    let timeouts = Timeouts {
-        first_byte: short,
-        ..Timeouts::default()
-    };
-    let head = client
-        .send_within(get(&format!("{origin}/silent")), timeouts)
-        .await;
-    let timeouts = Timeouts {
-        between_bytes: short,
-        ..Timeouts::default()
-    };
-    let stalled = client
-        .send_within(get(&format!("{origin}/")), timeouts)
-        .await;
+    let timeouts = Timeouts { first_byte: short, ..Timeouts::default() };
+    let head = client.send_within(get(&format!("{origin}/silent")), timeouts).await;
+    let timeouts = Timeouts { between_bytes: short, ..Timeouts::default() };
+    let stalled = client.send_within(get(&format!("{origin}/")), timeouts).await;
 
     assert_eq!(head.unwrap_err(), UpstreamError::ResponseTimeout);
     let error = stalled.unwrap().into_body().collect().await.unwrap_err();
@@ -429,15 +338,9 @@ async fn a_silent_upstream_is_left_when_the_timeouts_say_so() {
 async fn zero_timeouts_are_errors_and_not_panics() {
     let (listener, origin) = listen().await;
     let zero = Some(Duration::ZERO);
-    let timeouts = Timeouts {
-        connect: None,
-        first_byte: zero,
-        between_bytes: zero,
-    };
+    let timeouts = Timeouts { connect: None, first_byte: zero, between_bytes: zero };
 
-    let answer = Client::reaching(&origin)
-        .send_within(get(&origin), timeouts)
-        .await;
+    let answer = Client::reaching(&origin).send_within(get(&origin), timeouts).await;
 
     assert_eq!(answer.unwrap_err(), UpstreamError::ResponseTimeout);
     drop(listener);
@@ -447,32 +350,20 @@ async fn zero_timeouts_are_errors_and_not_panics() {
 async fn an_upload_that_moves_outlasts_the_first_byte_timeout() {
     let drain = Drain::new();
     let (origin, _) = serve(&drain, |request| async {
-        let size = request
-            .into_body()
-            .collect()
-            .await
-            .unwrap()
-            .to_bytes()
-            .len();
+        let size = request.into_body().collect().await.unwrap().to_bytes().len();
         assert_eq!(size, 10);
         Response::new(text("read"))
     })
     .await;
     let (sender, body) = channel();
-    let timeouts = Timeouts {
-        first_byte: Some(Duration::from_millis(200)),
-        ..Timeouts::default()
-    };
+    let timeouts = Timeouts { first_byte: Some(Duration::from_millis(200)), ..Timeouts::default() };
     let client = Client::reaching(&origin);
     let request = post(&format!("{origin}/"), body);
 
     let (answer, ()) = tokio::join!(client.send_within(request, timeouts), async {
         for _ in 0..10 {
             tokio::time::sleep(Duration::from_millis(40)).await;
-            sender
-                .send(Ok(Frame::data(Bytes::from_static(b"x"))))
-                .await
-                .unwrap();
+            sender.send(Ok(Frame::data(Bytes::from_static(b"x")))).await.unwrap();
         }
         drop(sender);
     });
@@ -501,14 +392,7 @@ async fn a_reader_that_stops_stops_the_upstream() {
 
     let mut read = 0;
     while read < 8 << 20 {
-        read += body
-            .frame()
-            .await
-            .unwrap()
-            .unwrap()
-            .into_data()
-            .unwrap()
-            .len();
+        read += body.frame().await.unwrap().unwrap().into_data().unwrap().len();
     }
     // The producer runs on this thread too: it has had its chance once it stands still.
     let mut before = 0;
@@ -518,8 +402,5 @@ async fn a_reader_that_stops_stops_the_upstream() {
     }
 
     // What sockets and buffers of both sides hold: a few megabytes on loopback.
-    assert!(
-        before < read + (16 << 20),
-        "{before} produced for {read} read"
-    );
+    assert!(before < read + (16 << 20), "{before} produced for {read} read");
 }

@@ -39,11 +39,7 @@ impl Client {
         let drain = Drain::new();
         let upstream = Upstream::with_settings(drain.clone(), settings);
         let grants = OutboundGrants::parse(&[origin.to_owned()]).unwrap();
-        Self {
-            upstream,
-            grants,
-            drain,
-        }
+        Self { upstream, grants, drain }
     }
 
     async fn send(
@@ -73,22 +69,14 @@ fn empty() -> UpstreamRequestBody {
 }
 
 fn full(text: &str) -> UpstreamRequestBody {
-    Full::new(Bytes::from(text.to_owned()))
-        .map_err(|never| match never {})
-        .boxed_unsync()
+    Full::new(Bytes::from(text.to_owned())).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A body of unknown length from a channel.
-fn channel() -> (
-    tokio::sync::mpsc::Sender<Result<http_body::Frame<Bytes>, BoxError>>,
-    ServerBody,
-) {
+fn channel() -> (tokio::sync::mpsc::Sender<Result<http_body::Frame<Bytes>, BoxError>>, ServerBody) {
     let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
     let frames = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
-    (
-        sender,
-        http_body_util::StreamBody::new(frames).boxed_unsync(),
-    )
+    (sender, http_body_util::StreamBody::new(frames).boxed_unsync())
 }
 
 fn get(uri: &str) -> Request<UpstreamRequestBody> {
@@ -195,9 +183,7 @@ async fn answered_with(answer: &str) -> Result<Response<UpstreamBody>, UpstreamE
 }
 
 fn text(body: &'static str) -> ServerBody {
-    Full::new(Bytes::from_static(body.as_bytes()))
-        .map_err(|never| match never {})
-        .boxed_unsync()
+    Full::new(Bytes::from_static(body.as_bytes())).map_err(|never| match never {}).boxed_unsync()
 }
 
 fn port_of(origin: &str) -> u16 {

@@ -8,10 +8,7 @@ use tokio::sync::Semaphore;
 use super::*;
 
 fn at_most(connections: usize) -> Settings {
-    Settings {
-        connections_per_origin: connections,
-        ..Settings::default()
-    }
+    Settings { connections_per_origin: connections, ..Settings::default() }
 }
 
 #[tokio::test]
@@ -40,12 +37,7 @@ async fn no_more_connections_are_open_than_the_limit_says() {
 
     let answers = futures_util::future::join_all((0..60).map(|_| client.text(&uri))).await;
 
-    assert!(
-        answers
-            .iter()
-            .all(|answer| answer.as_deref() == Ok("hello")),
-        "{answers:?}"
-    );
+    assert!(answers.iter().all(|answer| answer.as_deref() == Ok("hello")), "{answers:?}");
     assert!(seen.most_open.load(Ordering::SeqCst) <= 3);
 }
 
@@ -64,10 +56,7 @@ async fn waiting_for_a_free_connection_has_an_end() {
     .await;
     let client = Client::with(&origin, at_most(1));
     let uri = format!("{origin}/");
-    let timeouts = Timeouts {
-        connect: Some(Duration::from_millis(50)),
-        ..Timeouts::default()
-    };
+    let timeouts = Timeouts { connect: Some(Duration::from_millis(50)), ..Timeouts::default() };
 
     let (first, second) = tokio::join!(client.text(&uri), async {
         let refused = client.send_within(get(&uri), timeouts).await.map(|_| ());
@@ -88,10 +77,8 @@ async fn a_pooled_connection_that_died_is_replaced() {
 
     for _ in 0..5 {
         // The server keeps the connection for one exchange and closes it without a word.
-        let (response, _head) = tokio::join!(
-            client.send(post(&uri, full("body"))),
-            answer_once(&listener, answer)
-        );
+        let (response, _head) =
+            tokio::join!(client.send(post(&uri, full("body"))), answer_once(&listener, answer));
 
         let body = response.unwrap().into_body().collect().await.unwrap();
         assert_eq!(body.to_bytes(), "ok");
@@ -141,25 +128,12 @@ async fn an_unread_upload_does_not_reach_the_next_exchange() {
     let client = Client::reaching(&origin);
     let uri = format!("{origin}/");
     let (sender, body) = channel();
-    sender
-        .send(Ok(Frame::data(Bytes::from_static(b"part"))))
-        .await
-        .unwrap();
+    sender.send(Ok(Frame::data(Bytes::from_static(b"part")))).await.unwrap();
 
-    let early = client
-        .send(post(&uri, body))
-        .await
-        .unwrap()
-        .into_body()
-        .collect()
-        .await
-        .unwrap();
+    let early = client.send(post(&uri, body)).await.unwrap().into_body().collect().await.unwrap();
     let next = client.text(&uri).await.unwrap();
 
-    assert_eq!(
-        (early.to_bytes(), &*next),
-        (Bytes::from_static(b"enough"), "enough")
-    );
+    assert_eq!((early.to_bytes(), &*next), (Bytes::from_static(b"enough"), "enough"));
     assert_eq!(seen.accepted(), 2);
     drop(sender);
 }
@@ -169,13 +143,7 @@ async fn idle_connections_are_closed_after_the_idle_timeout() {
     let drain = Drain::new();
     let (origin, seen) = serve(&drain, |_| async { Response::new(text("hello")) }).await;
     let idle_timeout = Duration::from_millis(50);
-    let client = Client::with(
-        &origin,
-        Settings {
-            idle_timeout,
-            ..Settings::default()
-        },
-    );
+    let client = Client::with(&origin, Settings { idle_timeout, ..Settings::default() });
     let before = std::time::Instant::now();
 
     client.text(&origin).await.unwrap();
@@ -201,20 +169,12 @@ async fn the_oldest_idle_connection_makes_room_for_another_origin() {
     let drain = Drain::new();
     let (first, seen) = serve(&drain, |_| async { Response::new(text("first")) }).await;
     let (second, _) = serve(&drain, |_| async { Response::new(text("second")) }).await;
-    let upstream = Upstream::with_settings(
-        Drain::new(),
-        Settings {
-            connections: 1,
-            ..Settings::default()
-        },
-    );
+    let upstream =
+        Upstream::with_settings(Drain::new(), Settings { connections: 1, ..Settings::default() });
     let grants = OutboundGrants::parse(&[first.clone(), second.clone()]).unwrap();
 
     for origin in [&first, &second] {
-        let response = upstream
-            .send(&grants, get(origin), Timeouts::default())
-            .await
-            .unwrap();
+        let response = upstream.send(&grants, get(origin), Timeouts::default()).await.unwrap();
         response.into_body().collect().await.unwrap();
     }
 
@@ -225,12 +185,7 @@ async fn the_oldest_idle_connection_makes_room_for_another_origin() {
 
 #[test]
 fn cores_have_connections_of_their_own_within_one_limit() {
-    let core = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-    };
+    let core = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for (limit, connections) in [(6, 2), (1, 1)] {
         let drain = Drain::new();
         let (server, first, second) = (core(), core(), core());

@@ -16,10 +16,7 @@ where
     F: Future<Output = Response<ServerBody>> + Send + 'static,
 {
     let (listener, _) = listen().await;
-    let origin = format!(
-        "https://localhost:{}",
-        listener.local_addr().unwrap().port()
-    );
+    let origin = format!("https://localhost:{}", listener.local_addr().unwrap().port());
     let (acceptor, authority) = acceptor(alpn);
     let seen = Arc::new(Seen::default());
     let (counted, tasks) = (Arc::clone(&seen), drain.clone());
@@ -50,10 +47,7 @@ where
             }));
         }
     }));
-    let settings = Settings {
-        roots: Roots::Pem(authority.into_bytes()),
-        ..Settings::default()
-    };
+    let settings = Settings { roots: Roots::Pem(authority.into_bytes()), ..Settings::default() };
     (origin, settings, seen)
 }
 
@@ -91,10 +85,7 @@ fn acceptor(alpn: &str) -> (tokio_rustls::TlsAcceptor, String) {
 
 #[tokio::test]
 async fn alpn_decides_between_http_2_and_http_1() {
-    for (alpn, version) in [
-        ("h2", http::Version::HTTP_2),
-        ("http/1.1", http::Version::HTTP_11),
-    ] {
+    for (alpn, version) in [("h2", http::Version::HTTP_2), ("http/1.1", http::Version::HTTP_11)] {
         let drain = Drain::new();
         let (origin, settings, seen) =
             serve_tls(&drain, alpn, |_| async { Response::new(text("secure")) }).await;
@@ -103,10 +94,7 @@ async fn alpn_decides_between_http_2_and_http_1() {
         let response = client.send(get(&origin)).await.unwrap();
 
         assert_eq!(response.version(), version);
-        assert_eq!(
-            response.into_body().collect().await.unwrap().to_bytes(),
-            "secure"
-        );
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "secure");
         assert_eq!(client.text(&origin).await.unwrap(), "secure");
         assert_eq!(seen.accepted(), 1);
     }
@@ -124,12 +112,7 @@ async fn concurrent_requests_share_one_http_2_connection() {
 
     let answers = futures_util::future::join_all((0..50).map(|_| client.text(&origin))).await;
 
-    assert!(
-        answers
-            .iter()
-            .all(|answer| answer.as_deref() == Ok("shared")),
-        "{answers:?}"
-    );
+    assert!(answers.iter().all(|answer| answer.as_deref() == Ok("shared")), "{answers:?}");
     assert_eq!(seen.accepted(), 1);
     assert!(client.drain.finish(Duration::from_secs(5)).await);
 }
@@ -139,15 +122,9 @@ async fn an_authority_that_is_not_trusted_is_a_certificate_error() {
     let drain = Drain::new();
     let (origin, _, _) = serve_tls(&drain, "h2", |_| async { Response::new(text("x")) }).await;
     let (_, other) = acceptor("h2");
-    let settings = Settings {
-        roots: Roots::Pem(other.into_bytes()),
-        ..Settings::default()
-    };
+    let settings = Settings { roots: Roots::Pem(other.into_bytes()), ..Settings::default() };
 
-    let error = Client::with(&origin, settings)
-        .text(&origin)
-        .await
-        .unwrap_err();
+    let error = Client::with(&origin, settings).text(&origin).await.unwrap_err();
 
     assert_eq!(error.label(), "tls-certificate-error");
 }
@@ -159,10 +136,7 @@ async fn a_certificate_for_another_name_is_a_certificate_error() {
         serve_tls(&drain, "h2", |_| async { Response::new(text("x")) }).await;
     let origin = format!("https://127.0.0.1:{}", port_of(&origin));
 
-    let error = Client::with(&origin, settings)
-        .text(&origin)
-        .await
-        .unwrap_err();
+    let error = Client::with(&origin, settings).text(&origin).await.unwrap_err();
 
     assert_eq!(error.label(), "tls-certificate-error");
 }
@@ -174,10 +148,7 @@ async fn a_server_that_speaks_no_tls_is_a_tls_error() {
     let client = Client::reaching(&origin);
     let server = async {
         let (mut socket, _) = listener.accept().await.unwrap();
-        socket
-            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-            .await
-            .unwrap();
+        socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
         socket
     };
 
@@ -190,14 +161,9 @@ async fn a_server_that_speaks_no_tls_is_a_tls_error() {
 async fn a_handshake_that_never_ends_is_a_connection_timeout() {
     let (_listener, origin) = listen().await;
     let origin = format!("https://127.0.0.1:{}", port_of(&origin));
-    let timeouts = Timeouts {
-        connect: Some(Duration::from_millis(50)),
-        ..Timeouts::default()
-    };
+    let timeouts = Timeouts { connect: Some(Duration::from_millis(50)), ..Timeouts::default() };
 
-    let answer = Client::reaching(&origin)
-        .send_within(get(&origin), timeouts)
-        .await;
+    let answer = Client::reaching(&origin).send_within(get(&origin), timeouts).await;
 
     assert_eq!(answer.unwrap_err(), UpstreamError::ConnectionTimeout);
 }
@@ -206,13 +172,7 @@ async fn a_handshake_that_never_ends_is_a_connection_timeout() {
 async fn trailers_pass_both_ways_over_http_2() {
     let drain = Drain::new();
     let (origin, settings, _) = serve_tls(&drain, "h2", |request| async {
-        let trailers = request
-            .into_body()
-            .collect()
-            .await
-            .unwrap()
-            .trailers()
-            .cloned();
+        let trailers = request.into_body().collect().await.unwrap().trailers().cloned();
         let body = http_body_util::StreamBody::new(futures_util::stream::iter([
             Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x"))),
             Ok(Frame::trailers(trailers.unwrap_or_default())),
@@ -246,10 +206,7 @@ async fn a_failing_request_body_is_the_error_over_http_2() {
     let (sender, body) = channel();
 
     let (answer, ()) = tokio::join!(client.send(post(&origin, body)), async {
-        sender
-            .send(Ok(Frame::data(Bytes::from_static(b"part"))))
-            .await
-            .unwrap();
+        sender.send(Ok(Frame::data(Bytes::from_static(b"part")))).await.unwrap();
         sender.send(Err("the guest trapped".into())).await.unwrap();
     });
 
@@ -281,10 +238,7 @@ async fn a_dropped_response_body_resets_its_stream_and_no_other() {
 
     drop(endless);
 
-    assert_eq!(
-        client.text(&format!("{origin}/short")).await.unwrap(),
-        "short"
-    );
+    assert_eq!(client.text(&format!("{origin}/short")).await.unwrap(), "short");
     assert_eq!(seen.accepted(), 1);
     while producers.open.load(Ordering::SeqCst) > 0 {
         tokio::task::yield_now().await;

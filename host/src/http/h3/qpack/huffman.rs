@@ -43,10 +43,7 @@ pub(super) struct Invalid;
 
 /// Bytes that `plain` takes when encoded.
 pub(super) fn encoded_len(plain: &[u8]) -> usize {
-    let bits: usize = plain
-        .iter()
-        .map(|byte| usize::from(LENGTHS[usize::from(*byte)]))
-        .sum();
+    let bits: usize = plain.iter().map(|byte| usize::from(LENGTHS[usize::from(*byte)])).sum();
     bits.div_ceil(8)
 }
 
@@ -150,13 +147,7 @@ const fn steps() -> [[Step; 16]; STATES] {
         depth += 1;
     }
 
-    let nothing = Step {
-        next: 0,
-        symbol: 0,
-        emits: false,
-        fails: false,
-        padding: false,
-    };
+    let nothing = Step { next: 0, symbol: 0, emits: false, fails: false, padding: false };
     let mut steps = [[nothing; 16]; STATES];
     let mut state = 0;
     while state < STATES {
@@ -212,14 +203,8 @@ mod tests {
             ("custom-value", "25a849e95bb8e8b4bf"),
             ("302", "6402"),
             ("private", "aec3771a4b"),
-            (
-                "Mon, 21 Oct 2013 20:13:21 GMT",
-                "d07abe941054d444a8200595040b8166e082a62d1bff",
-            ),
-            (
-                "https://www.example.com",
-                "9d29ad171863c78f0b97c8e9ae82ae43d3",
-            ),
+            ("Mon, 21 Oct 2013 20:13:21 GMT", "d07abe941054d444a8200595040b8166e082a62d1bff"),
+            ("https://www.example.com", "9d29ad171863c78f0b97c8e9ae82ae43d3"),
             ("307", "640eff"),
             ("gzip", "9bd9ab"),
             (
@@ -252,11 +237,7 @@ mod tests {
             (255, 0x3ffffee, 26),
             (256, 0x3fffffff, 30),
         ] {
-            assert_eq!(
-                (CODES[symbol], LENGTHS[symbol]),
-                (code, len),
-                "symbol {symbol}"
-            );
+            assert_eq!((CODES[symbol], LENGTHS[symbol]), (code, len), "symbol {symbol}");
         }
     }
 
@@ -267,11 +248,7 @@ mod tests {
                 let mut plain = vec![b'0'; lead];
                 plain.extend([symbol, b'a', symbol]);
 
-                assert_eq!(
-                    decoded(&encoded(&plain)),
-                    Ok(plain.clone()),
-                    "symbol {symbol}"
-                );
+                assert_eq!(decoded(&encoded(&plain)), Ok(plain.clone()), "symbol {symbol}");
             }
         }
     }

@@ -90,12 +90,7 @@ impl Decoder {
         if flags & 0x80 != 0 {
             return Err(DecodeError::Malformed("negative base"));
         }
-        Ok(Self {
-            section,
-            limits,
-            bytes: 0,
-            fields: 0,
-        })
+        Ok(Self { section, limits, bytes: 0, fields: 0 })
     }
 
     /// The next line; `None` at the end.
@@ -134,11 +129,7 @@ impl Decoder {
     }
 
     fn count(&self, more: usize) -> Result<(), DecodeError> {
-        if self.bytes + more > self.limits.bytes {
-            Err(DecodeError::TooLarge)
-        } else {
-            Ok(())
-        }
+        if self.bytes + more > self.limits.bytes { Err(DecodeError::TooLarge) } else { Ok(()) }
     }
 
     /// A string literal whose length has a prefix of `bits`, below the Huffman bit (§4.1.2).
@@ -312,10 +303,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: SectionLimits = SectionLimits {
-        bytes: 4096,
-        fields: 20,
-    };
+    const LIMITS: SectionLimits = SectionLimits { bytes: 4096, fields: 20 };
 
     fn decoded(section: &[u8]) -> Result<Vec<(String, String)>, DecodeError> {
         let mut decoder = Decoder::new(Bytes::copy_from_slice(section), LIMITS)?;
@@ -340,11 +328,8 @@ mod tests {
 
     #[test]
     fn sections_of_rfc_9204_appendix_b_that_use_the_dynamic_table_are_refused() {
-        for section in [
-            &b"\x03\x81\x10\x11"[..],
-            b"\x05\x00\x80\xc1\x81",
-            b"\x06\x00\x83\xc1\x80",
-        ] {
+        for section in [&b"\x03\x81\x10\x11"[..], b"\x05\x00\x80\xc1\x81", b"\x06\x00\x83\xc1\x80"]
+        {
             assert_eq!(decoded(section), Err(DYNAMIC), "{section:x?}");
         }
     }
@@ -359,16 +344,10 @@ mod tests {
             (b"\x00\x00\x40\x00", DYNAMIC),
             (b"\x00\x00\x10", DYNAMIC),
             (b"\x00\x00\x00", DYNAMIC),
-            (
-                b"\x00\x00\xff\x24",
-                DecodeError::Malformed("no such static entry"),
-            ),
+            (b"\x00\x00\xff\x24", DecodeError::Malformed("no such static entry")),
             (b"\x00\x00\xff", TRUNCATED),
             (b"\x00\x00\x51\x0b/in", TRUNCATED),
-            (
-                b"\x00\x00\x51\x81\x00",
-                DecodeError::Malformed("huffman code"),
-            ),
+            (b"\x00\x00\x51\x81\x00", DecodeError::Malformed("huffman code")),
             (
                 b"\x00\x00\x51\x7f\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
                 DecodeError::Malformed("integer too large"),
@@ -384,19 +363,14 @@ mod tests {
 
     #[test]
     fn integers_of_rfc_7541_appendix_c1_hold() {
-        for (bits, value, wire) in [
-            (5, 10, &[0x0a][..]),
-            (5, 1337, &[0x1f, 0x9a, 0x0a]),
-            (8, 42, &[0x2a]),
-        ] {
+        for (bits, value, wire) in
+            [(5, 10, &[0x0a][..]), (5, 1337, &[0x1f, 0x9a, 0x0a]), (8, 42, &[0x2a])]
+        {
             let mut out = BytesMut::new();
             put_integer(&mut out, 0, bits, value);
 
             assert_eq!(&out[..], wire);
-            assert_eq!(
-                parse_integer(wire, bits),
-                Ok(Some((wire[0], value, wire.len())))
-            );
+            assert_eq!(parse_integer(wire, bits), Ok(Some((wire[0], value, wire.len()))));
         }
     }
 
@@ -419,12 +393,7 @@ mod tests {
         fields.insert("vary", HeaderValue::from_static("origin"));
         let mut out = BytesMut::new();
 
-        encode(
-            Some(StatusCode::OK),
-            &fields,
-            |name| name == "connection",
-            &mut out,
-        );
+        encode(Some(StatusCode::OK), &fields, |name| name == "connection", &mut out);
 
         assert_eq!(&out[..], [0, 0, 0xc0 | 25, 0xc0 | 53, 0xc0 | 60]);
     }
@@ -437,23 +406,14 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (seed >> 33) as usize % below
         };
-        let known = [
-            "content-type",
-            "vary",
-            "etag",
-            "link",
-            "x-frame-options",
-            "server",
-        ];
+        let known = ["content-type", "vary", "etag", "link", "x-frame-options", "server"];
         for _ in 0..2000 {
             let mut fields = HeaderMap::new();
             for _ in 0..random(8) {
                 let name = if random(2) == 0 {
                     known[random(known.len())].to_owned()
                 } else {
-                    (0..=random(40))
-                        .map(|_| (b'a' + random(26) as u8) as char)
-                        .collect()
+                    (0..=random(40)).map(|_| (b'a' + random(26) as u8) as char).collect()
                 };
                 let value: Vec<u8> = (0..random(200))
                     .map(|_| match random(4) {
@@ -463,10 +423,7 @@ mod tests {
                     .collect();
                 let mut value = HeaderValue::from_bytes(&value).unwrap();
                 value.set_sensitive(random(5) == 0);
-                fields.append(
-                    http::HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                    value,
-                );
+                fields.append(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
             }
             let status = StatusCode::from_u16(100 + random(500) as u16).unwrap();
             let mut out = BytesMut::new();
@@ -478,10 +435,8 @@ mod tests {
             while let Some((name, value)) = decoder.next().unwrap() {
                 lines.push((name.into_bytes(), value.into_bytes()));
             }
-            let mut expected = vec![(
-                Bytes::from(":status"),
-                Bytes::copy_from_slice(status.as_str().as_bytes()),
-            )];
+            let mut expected =
+                vec![(Bytes::from(":status"), Bytes::copy_from_slice(status.as_str().as_bytes()))];
             expected.extend(fields.iter().map(|(name, value)| {
                 (
                     Bytes::copy_from_slice(name.as_str().as_bytes()),

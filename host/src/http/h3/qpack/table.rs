@@ -59,14 +59,8 @@ pub(super) const STATIC_TABLE: [(&str, &str); 99] = [
     ("content-type", "text/plain;charset=utf-8"),
     ("range", "bytes=0-"),
     ("strict-transport-security", "max-age=31536000"),
-    (
-        "strict-transport-security",
-        "max-age=31536000; includesubdomains",
-    ),
-    (
-        "strict-transport-security",
-        "max-age=31536000; includesubdomains; preload",
-    ),
+    ("strict-transport-security", "max-age=31536000; includesubdomains"),
+    ("strict-transport-security", "max-age=31536000; includesubdomains; preload"),
     ("vary", "accept-encoding"),
     ("vary", "origin"),
     ("x-content-type-options", "nosniff"),
@@ -93,10 +87,7 @@ pub(super) const STATIC_TABLE: [(&str, &str); 99] = [
     ("access-control-request-method", "post"),
     ("alt-svc", "clear"),
     ("authorization", ""),
-    (
-        "content-security-policy",
-        "script-src 'none'; object-src 'none'; base-uri 'none'",
-    ),
+    ("content-security-policy", "script-src 'none'; object-src 'none'; base-uri 'none'"),
     ("early-data", "1"),
     ("expect-ct", ""),
     ("forwarded", ""),
@@ -174,9 +165,7 @@ mod tests {
     #[test]
     fn every_field_is_found_under_its_name() {
         for (index, (name, _)) in STATIC_TABLE.iter().enumerate() {
-            let found = indices(name)
-                .iter()
-                .any(|found| usize::from(*found) == index);
+            let found = indices(name).iter().any(|found| usize::from(*found) == index);
 
             assert_eq!(found, !name.starts_with(':'), "{name}");
         }

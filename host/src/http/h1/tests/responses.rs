@@ -1,0 +1,116 @@
+//! How responses are framed, and how a broken one ends.
+
+use super::*;
+
+const HOST: &str = "HTTP/1.1\r\nHost: a\r\n";
+
+#[tokio::test]
+async fn a_known_length_is_told_and_an_unknown_one_chunked() {
+    let full = answer(format!("GET /hello {HOST}\r\n")).await;
+    let stream = answer(format!("GET /stream {HOST}\r\n")).await;
+
+    assert!(full.contains("\r\ncontent-length: 5\r\n") && full.contains("\r\ndate: "), "{full}");
+    assert!(stream.contains("\r\ntransfer-encoding: chunked\r\n"), "{stream}");
+    assert!(stream.ends_with("\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"), "{stream}");
+}
+
+#[tokio::test]
+async fn http_1_0_gets_an_unknown_length_until_the_close() {
+    let request = "GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+
+    let answer = answer(request).await;
+
+    assert!(!answer.contains("transfer-encoding"), "{answer}");
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nonetwo"), "{answer}");
+}
+
+#[tokio::test]
+async fn head_204_and_304_have_no_body() {
+    let requests = [
+        format!("HEAD /hello {HOST}\r\n"),
+        format!("HEAD /stream {HOST}\r\n"),
+        format!("GET /204 {HOST}\r\n"),
+        format!("GET /304 {HOST}\r\n"),
+        format!("GET /hello {HOST}\r\n"),
+    ];
+
+    let answers = answer(requests.concat()).await;
+
+    assert_eq!(statuses(&answers), ["200", "200", "204", "304", "200"]);
+    let heads: Vec<_> = answers.split("\r\n\r\n").collect();
+    assert!(heads[0].contains("content-length: 5"), "{answers}");
+    assert!(!heads[1].contains("content-length"), "{answers}");
+    assert!(!heads[2].contains("content-length"), "{answers}");
+    assert!(heads[3].contains("content-length: 5"), "{answers}");
+    assert_eq!(heads[5..], ["hello"]);
+}
+
+#[tokio::test]
+async fn trailers_are_sent_to_clients_that_take_them() {
+    let taken = answer(format!("GET /trailers {HOST}TE: trailers\r\n\r\n")).await;
+    let not_taken = answer(format!("GET /trailers {HOST}\r\n")).await;
+
+    assert!(taken.contains("\r\ntrailer: x-sum\r\n"), "{taken}");
+    assert!(taken.ends_with("3\r\none\r\n0\r\nx-sum: 42\r\n\r\n"), "{taken}");
+    assert!(!not_taken.contains("x-sum"), "{not_taken}");
+    assert!(not_taken.ends_with("3\r\none\r\n0\r\n\r\n"), "{not_taken}");
+}
+
+#[tokio::test]
+async fn a_body_of_another_length_than_its_head_said_aborts_the_connection() {
+    for (path, body) in [("/short", "five!"), ("/long", ""), ("/longer", "one")] {
+        let answer = answer(format!("GET {path} {HOST}\r\n").repeat(2)).await;
+
+        assert_eq!(statuses(&answer), ["200"], "{path}: {answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_fails_is_never_ended_properly() {
+    let answer = answer(format!("GET /breaks {HOST}\r\n").repeat(2)).await;
+
+    assert_eq!(statuses(&answer), ["200"]);
+    assert!(answer.ends_with("3\r\none\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn large_chunks_arrive_whole_through_a_narrow_pipe() {
+    let mut connection = TestConnection::with(Limits::default(), 1000, None);
+    connection.send(format!("GET /large {HOST}Connection: close\r\n\r\n")).await;
+
+    let answer = connection.receive_rest().await;
+
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    let expected =
+        format!("493e0\r\n{}\r\n2328\r\n{}\r\n0\r\n\r\n", "a".repeat(300_000), "b".repeat(9_000));
+    assert!(body == expected, "{} bytes", body.len());
+}
+
+#[tokio::test]
+async fn http_3_is_advertised_on_tls_alone() {
+    let facts = TlsFacts {
+        version: "TLSv1.3".to_owned(),
+        cipher: "TLS13_AES_128_GCM_SHA256".to_owned(),
+        alpn: None,
+        sni: None,
+        early_data: false,
+    };
+    let mut tls = TestConnection::with(Limits::default(), 4096, Some(facts));
+    tls.send(format!("GET /see {HOST}\r\n")).await;
+
+    let encrypted = tls.receive_until("host=a\n").await;
+    let cleartext = answer(format!("GET /see {HOST}\r\n")).await;
+
+    assert!(encrypted.contains("alt-svc: h3=\":443\"\r\n") && encrypted.contains("https://a/see"));
+    assert!(!cleartext.contains("alt-svc") && cleartext.contains("http://a/see"));
+}
+
+#[tokio::test]
+async fn the_handler_can_close_the_connection() {
+    let answer = answer(format!("GET /close {HOST}\r\nGET /hello {HOST}\r\n")).await;
+
+    assert_eq!(statuses(&answer), ["200"]);
+    assert!(answer.contains("connection: close\r\n"));
+}
