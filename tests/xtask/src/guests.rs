@@ -43,7 +43,7 @@ struct Component {
 pub fn plugins(root: &Path) -> Result<()> {
     let mut skipped = Vec::new();
     step("plugins in Rust", || {
-        for component in cargo_build(root, &root.join("plugins"), "plugins")? {
+        for component in cargo_build(root, &root.join("plugins"))? {
             let name = component.folder.file_name().context("a package has a folder")?;
             place(&component.file, &component.folder.join(name).with_extension("wasm"))?;
         }
@@ -74,7 +74,7 @@ pub fn for_tests(root: &Path) -> Result<()> {
         let folder = tests_folder(root);
         fs::create_dir_all(&folder)?;
         let mut kept = Vec::new();
-        for component in cargo_build(root, &root.join("tests/guests"), "tests")? {
+        for component in cargo_build(root, &root.join("tests/guests"))? {
             let path = folder.join(component.name).with_extension("wasm");
             place(&component.file, &path)?;
             kept.push(path);
@@ -96,10 +96,10 @@ pub fn tests_folder(root: &Path) -> PathBuf {
     root.join(env::var_os("WHARF_GUESTS").unwrap_or_else(|| "target/guests".into()))
 }
 
-/// Builds a workspace for wasm32-wasip2; `scope` keeps its target folder apart from others.
-fn cargo_build(root: &Path, workspace: &Path, scope: &str) -> Result<Vec<Component>> {
+/// Builds a workspace for wasm32-wasip2. All share a target folder, and so what generates bindings.
+fn cargo_build(root: &Path, workspace: &Path) -> Result<Vec<Component>> {
     let toolchain = Toolchain::ready()?;
-    let target = root.join("target/guests").join(scope);
+    let target = root.join("target/guests/build");
     start_anew_for(&toolchain, &target)?;
     let mut cargo = toolchain.cargo();
     cargo

@@ -90,7 +90,10 @@ fn bench(root: &Path, arguments: &[&str]) -> Result<()> {
     guests::plugins(root)?;
     guests::for_tests(root)?;
     build_server()?;
-    run(cargo().args(["run", "--release", "--package", "wharf-load", "--"]).args(arguments))
+    run(cargo()
+        .args(["run", "--release", "--package", "wharf-load", "--"])
+        .args(arguments)
+        .env("WHARF_GUESTS", guests::tests_folder(root)))
 }
 
 fn build_server() -> Result<()> {
