@@ -250,7 +250,7 @@ impl GuestClock {
         Self { base: Instant::now(), polled: AtomicU64::new(0), sliced: AtomicBool::new(false) }
     }
 
-    /// A poll of the store begins; gives its time for [`GuestClock::elapsed`].
+    /// A poll of the store begins; gives its time.
     pub fn begin_poll(&self) -> Instant {
         let now = Instant::now();
         self.polled.store((now - self.base).as_nanos() as u64, Ordering::Relaxed);
