@@ -65,14 +65,13 @@ fn deny() -> Result<()> {
     let (package, version) = CARGO_DENY;
     let deny = || -> Result<_> {
         let mut deny = command(tools::installed(package, version, &[])?.join(package));
-        deny.args(["--workspace", "--all-features"]);
+        deny.args(["--workspace", "--all-features", "--config", ".deny.toml"]);
         Ok(deny)
     };
-    let configured = ["--config", ".deny.toml"];
-    run(deny()?.args(["check"]).args(configured).args(["bans", "licenses", "sources"]))?;
-    if succeeds_within(deny()?.args(["fetch"]).args(configured).arg("db"), ADVISORIES_LIMIT) {
+    run(deny()?.args(["check", "bans", "licenses", "sources"]))?;
+    if succeeds_within(deny()?.args(["fetch", "db"]), ADVISORIES_LIMIT) {
         let mut advisories = deny()?;
-        advisories.arg("check").args(configured).args(["--disable-fetch", "advisories"]);
+        advisories.args(["check", "--disable-fetch", "advisories"]);
         if run(&mut advisories).is_err() {
             say("ADVISORIES: see above; they do not fail this run");
         }
