@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -16,6 +16,8 @@ use crate::machine::{self, Place};
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a server may take to leave before it is killed.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long memory may change before it is read anyway.
+const PSS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A running server.
 pub(crate) struct Server {
@@ -37,11 +39,22 @@ impl Server {
         Self::ready(command, dir)
     }
 
-    /// `wharf serve` with these plugins: name, component, manifest.
+    /// `wharf serve` with these plugins: name, component, manifest. No access log: the others write
+    /// none either.
     pub(crate) fn wharf(
         options: &Options,
         place: Place,
         plugins: &[(&str, &[u8], &str)],
+    ) -> Result<Self> {
+        Self::wharf_with(options, place, plugins, "[log]\naccess = \"off\"\n")
+    }
+
+    /// `wharf serve` with a `wharf.toml`.
+    pub(crate) fn wharf_with(
+        options: &Options,
+        place: Place,
+        plugins: &[(&str, &[u8], &str)],
+        config: &str,
     ) -> Result<Self> {
         let wharf = wharf(options)?;
         let dir = tempfile::tempdir()?;
@@ -53,10 +66,13 @@ impl Server {
                 fs::write(folder.join(format!("{name}.toml")), manifest)?;
             }
         }
+        fs::write(dir.path().join("wharf.toml"), config)?;
         let mut command = machine::placed(utf8(&wharf)?, place);
         command
             .arg("serve")
             .arg(&folder)
+            .arg("--config")
+            .arg(dir.path().join("wharf.toml"))
             .args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "off"])
             .arg("--data")
             .arg(dir.path().join("data"))
@@ -65,9 +81,7 @@ impl Server {
             .current_dir(dir.path());
         let server = Self::ready(command, dir)?;
         // The optimising compiler works on in the background; what is measured is its code.
-        for (name, ..) in plugins {
-            server.settle(&format!("/{name}/"))?;
-        }
+        server.settle()?;
         Ok(server)
     }
 
@@ -78,7 +92,7 @@ impl Server {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let http = format!("127.0.0.1:{port}");
         let mut command = machine::placed("wasmtime", place);
-        command.args(["serve", "-Scli", "-Sp3", "-Wcomponent-model-async", "--addr", &http]);
+        command.args(["serve", "-Scli", "--addr", &http]);
         command.args(arguments).arg(component);
         let child = started(command, &dir)?;
         let server = Self { http, https: String::new(), child, dir };
@@ -115,20 +129,18 @@ impl Server {
         Ok(server)
     }
 
-    /// Waits until the server answers `path` and its processor time stands still.
-    fn settle(&self, path: &str) -> Result<()> {
+    /// Waits until the server's processor time stands still.
+    fn settle(&self) -> Result<()> {
         let begun = Instant::now();
         let mut idle_since = Instant::now();
         let mut used = self.cpu_us()?;
-        while idle_since.elapsed() < Duration::from_millis(300) {
+        while idle_since.elapsed() < Duration::from_millis(500) {
             std::thread::sleep(Duration::from_millis(50));
             let now = self.cpu_us()?;
             if now > used + 10_000 {
                 (used, idle_since) = (now, Instant::now());
             }
-            if begun.elapsed() > READY_TIMEOUT {
-                bail!("{path}: the server does not come to rest");
-            }
+            ensure!(begun.elapsed() < READY_TIMEOUT, "the server does not come to rest");
         }
         Ok(())
     }
@@ -148,15 +160,26 @@ impl Server {
         machine::cpu_us(self.child.id())
     }
 
-    /// Memory in use, in KiB.
-    pub(crate) fn pss_kib(&self) -> Result<u64> {
-        machine::pss_kib(self.child.id())
+    /// Memory in use, in KiB, once it has stopped to change: allocators and compilers give theirs
+    /// back late.
+    pub(crate) fn settled_pss_kib(&self) -> Result<u64> {
+        let begun = Instant::now();
+        let pid = self.child.id();
+        let mut before = machine::pss_kib(pid)?;
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            let now = machine::pss_kib(pid)?;
+            if now.abs_diff(before) < 64 || begun.elapsed() > PSS_TIMEOUT {
+                return Ok(now);
+            }
+            before = now;
+        }
     }
 
-    /// The end of what the server wrote.
+    /// The end of what the server wrote, access lines left out.
     pub(crate) fn log(&self) -> String {
         let log = fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default();
-        let lines: Vec<_> = log.lines().collect();
+        let lines: Vec<_> = log.lines().filter(|line| !line.contains("access: ")).collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 }
