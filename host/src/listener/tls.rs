@@ -229,8 +229,8 @@ pub struct Tls {
 /// What came of a TCP connection on the TLS port.
 #[derive(Debug)]
 pub enum Accepted {
-    /// A TLS session.
-    Tls(TlsStream<TcpStream>, TlsFacts),
+    /// A TLS session; boxed, for it is a thousand bytes and moved through several tasks' states.
+    Tls(Box<TlsStream<TcpStream>>, TlsFacts),
     /// The client spoke plain HTTP; it was told.
     Plain,
 }
@@ -401,7 +401,7 @@ impl Tls {
         }
         let stream = TlsAcceptor::from(Arc::clone(&self.tcp)).accept(stream).await?;
         let facts = facts(stream.get_ref().1);
-        Ok(Accepted::Tls(stream, facts))
+        Ok(Accepted::Tls(Box::new(stream), facts))
     }
 }
 

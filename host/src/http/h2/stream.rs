@@ -73,8 +73,10 @@ pub(super) async fn exchange<H: Handle>(
         }
         Err(rejection) => {
             // RFC 9113 §8.1.1: a malformed request is a stream error, which a response may precede.
-            let malformed = matches!(rejection, Rejection::BadRequest(_));
             let (parts, ()) = request.into_parts();
+            let connects_nowhere =
+                parts.method == Method::CONNECT && parts.uri.authority().is_none();
+            let malformed = connects_nowhere || matches!(rejection, Rejection::BadRequest(_));
             let response = serving.handler.reject(&conn, &parts, rejection);
             if malformed {
                 return refuse(&mut respond, response, head_only).await;
@@ -125,14 +127,14 @@ async fn handle<H: Handle>(
         if respond.poll_reset(cx).is_ready() {
             return Poll::Ready(Err(Unsent::Gone));
         }
-        if let Some(wanted) = &mut body_wanted {
-            if let Poll::Ready(wanted) = Pin::new(wanted).poll(cx) {
-                body_wanted = None;
-                if wanted.is_ok() {
-                    let mut interim = Response::new(());
-                    *interim.status_mut() = StatusCode::CONTINUE;
-                    respond.send_informational(interim)?;
-                }
+        if let Some(wanted) = &mut body_wanted
+            && let Poll::Ready(wanted) = Pin::new(wanted).poll(cx)
+        {
+            body_wanted = None;
+            if wanted.is_ok() {
+                let mut interim = Response::new(());
+                *interim.status_mut() = StatusCode::CONTINUE;
+                respond.send_informational(interim)?;
             }
         }
         Poll::Pending

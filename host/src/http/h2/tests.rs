@@ -222,7 +222,6 @@ fn hello_from_client() -> Vec<u8> {
 struct Seen {
     kind: u8,
     flags: u8,
-    stream: u32,
     payload: Vec<u8>,
 }
 
@@ -249,8 +248,7 @@ async fn frames_until(
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let mut payload = vec![0; length];
         io.read_exact(&mut payload).await.unwrap();
-        let stream = u32::from_be_bytes(head[5..9].try_into().unwrap());
-        seen.push(Seen { kind: head[3], flags: head[4], stream, payload });
+        seen.push(Seen { kind: head[3], flags: head[4], payload });
         if last(&seen[seen.len() - 1]) {
             break;
         }
@@ -263,6 +261,9 @@ fn goaway_code(seen: &[Seen]) -> Option<u32> {
 }
 
 const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// The frames of one round of a flood.
+type Flood = Box<dyn Fn(u32) -> Vec<u8>>;
 
 #[tokio::test]
 async fn a_request_is_answered_with_length_and_date() {
@@ -558,7 +559,7 @@ async fn floods_of_control_frames_close_the_connection() {
         let stream = n * 2 + 1;
         [frame(1, 5, stream, &head()), frame(3, 0, stream, &[0, 0, 0, 8])].concat()
     };
-    let floods: [(&str, Box<dyn Fn(u32) -> Vec<u8>>); 5] = [
+    let floods: [(&str, Flood); 5] = [
         ("PING", Box::new(|_| frame(6, 0, 0, &[0; 8]))),
         ("SETTINGS", Box::new(|_| frame(4, 0, 0, &[]))),
         ("PRIORITY", Box::new(|_| frame(2, 0, 1, &[0, 0, 0, 0, 9]))),
