@@ -1,7 +1,7 @@
 //! Wharf, a WebAssembly application server.
 //!
 //! [`cli`] turns arguments into [`config::Config`]; [`server`] binds the [`listener`]s and owns
-//! everything; [`http`] speaks the three protocols and ends in [`app::App::handle`]; [`route`] and
+//! everything; [`http`] speaks the three protocols and ends in [`app::App`]; [`route`] and
 //! [`admit`] decide, [`plugin`] runs components, [`upstream`] is their way out; [`observe`] and
 //! [`admin`] tell what happened; [`drain`] ends it all.
 

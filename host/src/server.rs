@@ -125,6 +125,7 @@ pub enum Outcome {
 ///
 /// # Errors
 /// What keeps the server from starting; once it serves, it cannot fail.
+#[expect(clippy::needless_pass_by_value, reason = "a server has its configuration for life")]
 pub fn run(config: Config, announce: impl FnOnce(&Addresses)) -> Result<Outcome, Error> {
     let logging = logging::init(&config.log, config.threads)?;
     let control = RuntimeBuilder::new_multi_thread()

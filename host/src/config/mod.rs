@@ -1,4 +1,4 @@
-//! Configuration: what was written (flags, environment, [`file`]) becomes [`Config`], checked and
+//! Configuration: what was written (flags, environment, [`mod@file`]) becomes [`Config`], checked and
 //! complete, once. Only [`Config`] travels.
 //!
 //! Precedence: flag, environment, file, default. Every default is a named constant: those here,

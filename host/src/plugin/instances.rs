@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::Response;
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::{FieldMap, WasiBody};
@@ -37,6 +38,8 @@ pub struct Crew {
     pub drain: Drain,
     /// Where instances go that use the CPU for long.
     pub lane: Arc<Lane>,
+    /// Counts the instances of all versions of the plugin.
+    gauge: Gauge,
     /// Counts up when `program` is replaced: workers of an older generation take no more calls.
     generation: AtomicU64,
     retired: AtomicBool,
@@ -53,12 +56,14 @@ impl Crew {
         program: Program,
         drain: Drain,
         lane: Arc<Lane>,
+        gauge: Gauge,
     ) -> Arc<Self> {
         Arc::new(Self {
             environment,
             program: arc_swap::ArcSwap::from_pointee(program),
             drain,
             lane,
+            gauge,
             generation: AtomicU64::new(0),
             retired: AtomicBool::new(false),
             instances: AtomicUsize::new(0),
@@ -144,6 +149,7 @@ impl InstanceSet {
         worker.enter(job);
         workers.push(Arc::clone(&worker));
         self.crew.instances.fetch_add(1, Ordering::Relaxed);
+        self.crew.gauge.inc();
         drop(workers);
         worker::spawn(worker, Arc::clone(&program));
     }
@@ -179,6 +185,7 @@ impl InstanceSet {
         if let Some(index) = workers.iter().position(|other| Arc::ptr_eq(other, worker)) {
             workers.remove(index);
             self.crew.instances.fetch_sub(1, Ordering::Relaxed);
+            self.crew.gauge.dec();
         }
     }
 }
@@ -242,6 +249,7 @@ pub struct Replay {
 }
 
 /// What a worker does next.
+#[expect(clippy::large_enum_variant, reason = "made once a turn and taken apart at once")]
 pub enum Step {
     /// Begin this call.
     Begin(Job),

@@ -163,10 +163,9 @@ impl Driver {
                 return true;
             }
             let rested = self.last_busy.elapsed();
-            if self.worker.in_flight() == 0 && rested >= IDLE_INSTANCE {
-                if self.worker.close_if_idle() {
-                    return true;
-                }
+            let is_idle = self.worker.in_flight() == 0 && rested >= IDLE_INSTANCE;
+            if is_idle && self.worker.close_if_idle() {
+                return true;
             }
             let rest = IDLE_INSTANCE.saturating_sub(rested).max(Duration::from_millis(100));
             self.timer.as_mut().reset(Instant::now() + rest);

@@ -16,6 +16,7 @@ use super::platform::Platform;
 use super::program::Program;
 use super::state::{Environment, GuestClock};
 use super::world::World;
+use crate::observe::metrics;
 use crate::upstream::OutboundGrants;
 
 /// Bytes of a component.
@@ -136,7 +137,17 @@ impl Loader {
     }
 
     fn compile(&self, files: &Files, mode: Mode, tier: Tier) -> Result<Program, LoadError> {
-        self.platform.builder.build(&files.version, &files.component, mode, tier)
+        let begun = Instant::now();
+        let builder = &self.platform.builder;
+        let cached = tier == Tier::Optimised && builder.is_cached(&files.version, mode);
+        let program = builder.build(&files.version, &files.component, mode, tier)?;
+        let counted = match (cached, tier) {
+            (true, _) => metrics::Tier::Cached,
+            (false, Tier::Baseline) => metrics::Tier::Baseline,
+            (false, Tier::Optimised) => metrics::Tier::Optimized,
+        };
+        self.platform.metrics.compiled(counted, begun.elapsed());
+        Ok(program)
     }
 
     /// Instantiates a plugin once: what traps at start is refused before it is served.

@@ -148,11 +148,13 @@ impl Plugin {
     ) -> Arc<Self> {
         let manifest = Arc::clone(&environment.manifest);
         let name = Arc::clone(&environment.name);
+        let gauge = platform.metrics.instances(&name, program.mode());
         let crew = Crew::new(
             Arc::new(environment),
             program,
             platform.drain.clone(),
             Arc::clone(&platform.lane),
+            gauge,
         );
         let sets =
             platform.cores.iter().map(|core| InstanceSet::new(&crew, core.clone())).collect();

@@ -238,13 +238,19 @@ pub struct GuestClock {
     sliced: AtomicBool,
 }
 
+impl Default for GuestClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl GuestClock {
     /// A clock that starts now.
     pub fn new() -> Self {
         Self { base: Instant::now(), polled: AtomicU64::new(0), sliced: AtomicBool::new(false) }
     }
 
-    /// A poll of the store begins; gives its time for [`GuestClock::elapsed`].
+    /// A poll of the store begins; gives its time.
     pub fn begin_poll(&self) -> Instant {
         let now = Instant::now();
         self.polled.store((now - self.base).as_nanos() as u64, Ordering::Relaxed);

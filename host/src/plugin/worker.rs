@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::uri::Scheme;
-use wasmtime::component::Accessor;
+use wasmtime::component::{Accessor, Resource, TypedFuncCallConcurrent};
 use wasmtime::{AsContextMut, Store, StoreContextMut};
 use wasmtime_wasi_http::handler::Proxy;
 use wasmtime_wasi_http::{FieldMap, WasiBody, WasiHttpView, p2, p3};
@@ -106,6 +106,10 @@ async fn serve(
         .await?
 }
 
+type P3Result = Result<Resource<p3::Response>, p3::bindings::http::types::ErrorCode>;
+/// Resolves when a request's body has been sent, or not.
+type Transmission = Pin<Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>>;
+
 /// A call whose guest task exists.
 enum Begun<'a> {
     P3 {
@@ -113,29 +117,17 @@ enum Begun<'a> {
         call: Arc<Call>,
         place: Arc<Place>,
         guest: &'a p3::bindings::Service,
-        task: wasmtime::component::TypedFuncCallConcurrent<
-            HostState,
-            (wasmtime::component::Resource<p3::Request>,),
-            (
-                Result<
-                    wasmtime::component::Resource<p3::Response>,
-                    p3::bindings::http::types::ErrorCode,
-                >,
-            ),
-        >,
-        transmission: Pin<Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>>,
+        task: TypedFuncCallConcurrent<HostState, (Resource<p3::Request>,), (P3Result,)>,
+        transmission: Transmission,
     },
     P2 {
         worker: Arc<WorkerHandle>,
         call: Arc<Call>,
         place: Arc<Place>,
         guest: &'a p2::bindings::Proxy,
-        task: wasmtime::component::TypedFuncCallConcurrent<
+        task: TypedFuncCallConcurrent<
             HostState,
-            (
-                wasmtime::component::Resource<p2::types::HostIncomingRequest>,
-                wasmtime::component::Resource<p2::types::HostResponseOutparam>,
-            ),
+            (Resource<p2::types::HostIncomingRequest>, Resource<p2::types::HostResponseOutparam>),
             (),
         >,
     },

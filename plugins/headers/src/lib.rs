@@ -13,10 +13,7 @@ const ALWAYS: [(HeaderName, &str); 4] = [
     (header::REFERRER_POLICY, "strict-origin-when-cross-origin"),
     // For clients that do not know `frame-ancestors`.
     (header::X_FRAME_OPTIONS, "DENY"),
-    (
-        HeaderName::from_static("cross-origin-opener-policy"),
-        "same-origin",
-    ),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
 /// For pages without a policy of their own: nothing from elsewhere, no inline script or style.
@@ -57,10 +54,7 @@ fn inbound_id(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut values = headers.get_all(REQUEST_ID).iter();
     let id = values.next()?;
     let is_id = (1..=128).contains(&id.len())
-        && id
-            .as_bytes()
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(b));
+        && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(b));
     (is_id && values.next().is_none()).then(|| id.clone())
 }
 
@@ -72,24 +66,15 @@ fn random_id() -> Result<String, Error> {
 
 fn complete(headers: &mut HeaderMap, is_https: bool) {
     for (name, value) in ALWAYS {
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
-    let is_page = headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        value
-            .as_bytes()
-            .to_ascii_lowercase()
-            .starts_with(b"text/html")
-    });
+    let is_page = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"text/html"));
     let policy = if is_page { PAGE_POLICY } else { OTHER_POLICY };
-    headers
-        .entry(header::CONTENT_SECURITY_POLICY)
-        .or_insert(HeaderValue::from_static(policy));
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(policy));
     if is_https {
-        headers
-            .entry(header::STRICT_TRANSPORT_SECURITY)
-            .or_insert(HeaderValue::from_static(HSTS));
+        headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(HeaderValue::from_static(HSTS));
     }
 }
 
@@ -114,15 +99,10 @@ mod tests {
     fn through(uri: &str, id: Option<&str>) -> Response {
         let mut request = Request::new(Method::GET, uri, ()).unwrap();
         if let Some(id) = id {
-            request
-                .headers_mut()
-                .insert(REQUEST_ID, id.parse().unwrap());
+            request.headers_mut().insert(REQUEST_ID, id.parse().unwrap());
         }
         let next = Next::from_handler(async |request: Request| {
-            let id = request
-                .header("x-request-id")
-                .unwrap_or_default()
-                .to_owned();
+            let id = request.header("x-request-id").unwrap_or_default().to_owned();
             Response::html(id).with_header("x-frame-options", "SAMEORIGIN")
         });
         block_on(headers(request, next)).unwrap()
@@ -133,10 +113,7 @@ mod tests {
         let mut response = through("/", Some("Abc-1.2_3"));
 
         assert_eq!(response.header("x-request-id"), Some("Abc-1.2_3"));
-        assert_eq!(
-            block_on(response.body_mut().text(200)).unwrap(),
-            "Abc-1.2_3"
-        );
+        assert_eq!(block_on(response.body_mut().text(200)).unwrap(), "Abc-1.2_3");
     }
 
     #[test]
@@ -163,21 +140,12 @@ mod tests {
 
         assert_eq!(response.header("x-frame-options"), Some("SAMEORIGIN"));
         assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
-        assert_eq!(
-            response.header("content-security-policy"),
-            Some(PAGE_POLICY)
-        );
+        assert_eq!(response.header("content-security-policy"), Some(PAGE_POLICY));
     }
 
     #[test]
     fn strict_transport_security_is_for_https_only() {
-        assert_eq!(
-            through("http://a/", None).header("strict-transport-security"),
-            None
-        );
-        assert_eq!(
-            through("https://a/", None).header("strict-transport-security"),
-            Some(HSTS)
-        );
+        assert_eq!(through("http://a/", None).header("strict-transport-security"), None);
+        assert_eq!(through("https://a/", None).header("strict-transport-security"), Some(HSTS));
     }
 }

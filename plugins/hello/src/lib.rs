@@ -28,10 +28,7 @@ struct Facts {
 }
 
 async fn protocol(request: Request) -> Result<Response, Error> {
-    let mut facts = Facts {
-        language: "Rust",
-        ..Facts::default()
-    };
+    let mut facts = Facts { language: "Rust", ..Facts::default() };
     if let Some(exchange) = request.exchange() {
         let connection = exchange.connection();
         facts.protocol = Some(connection.protocol.as_str());
@@ -57,9 +54,7 @@ async fn echo(request: Request) -> Result<Response, Error> {
     let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
     let mut response = Response::new(request.into_body());
     if let Some(content_type) = content_type {
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, content_type);
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     }
     Ok(response)
 }
@@ -87,9 +82,7 @@ mod tests {
         trailers.insert("x-checksum", HeaderValue::from_static("7"));
         let body = Body::from("content").with_trailers(trailers);
         let mut request = Request::new(Method::POST, "/echo", body).unwrap();
-        request
-            .headers_mut()
-            .insert("content-type", HeaderValue::from_static("text/x-test"));
+        request.headers_mut().insert("content-type", HeaderValue::from_static("text/x-test"));
 
         let mut response = block_on(routes().handle(request));
 

@@ -37,9 +37,7 @@ fn answer(request: &Request, mut endpoints: Vec<Endpoint>) -> Result<Response, E
         Response::html(page::render(&endpoints))
             .with_header(header::CONTENT_SECURITY_POLICY, page::policy())?
     };
-    response
-        .with_header(header::CACHE_CONTROL, "no-cache")?
-        .with_header(header::VARY, "accept")
+    response.with_header(header::CACHE_CONTROL, "no-cache")?.with_header(header::VARY, "accept")
 }
 
 fn listed(endpoint: &Endpoint) -> Listed<'_> {
@@ -79,15 +77,9 @@ mod tests {
             path: path.into(),
         };
         let mut request = Request::new(Method::GET, "/", ()).unwrap();
-        request
-            .headers_mut()
-            .insert("accept", "application/json".parse().unwrap());
+        request.headers_mut().insert("accept", "application/json".parse().unwrap());
 
-        let endpoints = vec![
-            endpoint("b", "/1"),
-            endpoint("a", "/3"),
-            endpoint("a", "/2"),
-        ];
+        let endpoints = vec![endpoint("b", "/1"), endpoint("a", "/3"), endpoint("a", "/2")];
         let mut response = answer(&request, endpoints).unwrap();
 
         let text = block_on(response.body_mut().text(1000)).unwrap();

@@ -87,10 +87,7 @@ fn item(endpoint: &Endpoint) -> String {
     } else {
         text
     };
-    format!(
-        "<li><b class=\"{class}\">{}</b> {text}</li>\n",
-        Escaped(method)
-    )
+    format!("<li><b class=\"{class}\">{}</b> {text}</li>\n", Escaped(method))
 }
 
 /// A plain path on this host that answers GET. `//x` would lead to another host.

@@ -199,7 +199,8 @@ fn wharf(options: &Options) -> Result<PathBuf> {
     if !path.is_file() {
         bail!("{} is missing: run `cargo build --release -p wharf`", path.display());
     }
-    Ok(path)
+    // The server is started in a folder of its own.
+    Ok(path.canonicalize()?)
 }
 
 /// Where a test guest's component is.
@@ -212,7 +213,7 @@ pub(crate) fn guest_path(options: &Options, name: &str) -> Result<PathBuf> {
     if !path.is_file() {
         bail!("{} is missing: run `cargo xtask guests --tests`", path.display());
     }
-    Ok(path)
+    Ok(path.canonicalize()?)
 }
 
 /// A test guest's component.

@@ -116,7 +116,11 @@ pub fn cache_folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn check(command: &Command, status: ExitStatus) -> Result<()> {
+/// Takes any end but a good one for an error.
+///
+/// # Errors
+/// With the command as a user would have typed it.
+pub fn check(command: &Command, status: ExitStatus) -> Result<()> {
     if !status.success() {
         bail!("{} ended with {status}", line(command));
     }
@@ -128,7 +132,7 @@ fn cannot_run(command: &Command) -> String {
 }
 
 /// What a user would have typed.
-fn line(command: &Command) -> String {
+pub fn line(command: &Command) -> String {
     let words: Vec<_> = std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| word.to_string_lossy())

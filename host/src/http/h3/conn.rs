@@ -80,11 +80,9 @@ pub async fn serve<H: Handle>(connection: Connection, conn: Arc<Conn>, serving: 
         ended: Notify::new(),
     });
     // QPACK's streams are left out: neither has anything to say (RFC 9204 §4.2).
-    let mut control = match timeout(limits.header_timeout, open_control(&shared)).await {
-        Ok(Ok(control)) => control,
-        Ok(Err(_)) | Err(_) => {
-            return shared.close(Code::STREAM_CREATION_ERROR, "no room for a control stream");
-        }
+    let opened = timeout(limits.header_timeout, open_control(&shared)).await;
+    let Ok(Ok(mut control)) = opened else {
+        return shared.close(Code::STREAM_CREATION_ERROR, "no room for a control stream");
     };
 
     let peer = PeerStreams::new(limits.h2_control_frames);

@@ -166,6 +166,7 @@ pub(super) fn is_connection_specific(name: &str) -> bool {
     )
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the decoder has no more use for them")]
 fn append(fields: &mut HeaderMap, name: Text, value: Text) -> Result<(), MessageError> {
     // Also refuses upper case, which is malformed (§4.2).
     let name = HeaderName::from_lowercase(name.as_bytes())

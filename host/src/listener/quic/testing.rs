@@ -32,6 +32,7 @@ impl TestServer {
         Self::with(handler, 1, Limits::default(), Arc::new(|_| Some(Box::new(()))))
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads better in tests")]
     pub(crate) fn with<H: Handle>(handler: H, cores: usize, limits: Limits, admit: Admit) -> Self {
         let cert = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
         let mut roots = rustls::RootCertStore::empty();

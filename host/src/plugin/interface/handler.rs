@@ -65,9 +65,8 @@ fn calling(mut store: wasmtime::StoreContextMut<'_, HostState>) -> wasmtime::Res
     let calls = &store.data().calls;
     let by_task =
         calls.iter().find(|call| call.task.get().is_some_and(|task| tasks.contains(task)));
-    let call = match (by_task, calls.as_slice()) {
-        (Some(call), _) | (None, [call]) => call,
-        _ => return Ok(None),
+    let ((Some(call), _) | (None, [call])) = (by_task, calls.as_slice()) else {
+        return Ok(None);
     };
     Ok(call.next.clone().map(|next| (Arc::clone(call), next)))
 }

@@ -62,7 +62,7 @@ pub(super) fn encode(plain: &[u8], out: &mut Vec<u8>) {
     }
     if bits > 0 {
         let padding = 8 - bits;
-        out.push((pending << padding | (1 << padding) - 1) as u8);
+        out.push(((pending << padding) | ((1 << padding) - 1)) as u8);
     }
 }
 

@@ -1,0 +1,179 @@
+//! Builds components: the sample plugins, each into its own folder (`plugins/NAME/NAME.wasm`), and the
+//! guests of the integration tests (`target/guests/NAME.wasm`). Those in Rust are one run of cargo a
+//! workspace; other languages have a file each, and may be skipped where their tools cannot be had.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::run::{check, line, say, step};
+use crate::toolchain::{TARGET, Toolchain};
+
+/// What became of a plugin that is not written in Rust.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Built {
+    /// Its component is in its folder, new or unchanged.
+    Done,
+    /// Its tools are missing on this machine; why, for the user.
+    Skipped(String),
+}
+
+/// Builds one plugin, given the repository's root and the plugin's folder.
+type Build = fn(&Path, &Path) -> Result<Built>;
+
+/// The plugins that cargo does not build, by folder.
+const OTHER_LANGUAGES: &[(&str, Build)] = &[];
+
+/// A component that cargo built.
+struct Component {
+    name: String,
+    /// Of the package.
+    folder: PathBuf,
+    file: PathBuf,
+}
+
+/// Builds every sample plugin into its own folder, and says which were skipped.
+///
+/// # Errors
+/// When one does not build. A skipped one is no error.
+pub fn plugins(root: &Path) -> Result<()> {
+    let mut skipped = Vec::new();
+    step("plugins in Rust", || {
+        for component in cargo_build(root, &root.join("plugins"))? {
+            let name = component.folder.file_name().context("a package has a folder")?;
+            place(&component.file, &component.folder.join(name).with_extension("wasm"))?;
+        }
+        Ok(())
+    })?;
+    for (name, build) in OTHER_LANGUAGES {
+        let plugin = root.join("plugins").join(name);
+        if let Built::Skipped(why) = step(&format!("plugin {name}"), || build(root, &plugin))? {
+            say(&format!("SKIPPED {name}: {why}"));
+            skipped.push((*name, why));
+        }
+    }
+    if !skipped.is_empty() {
+        say("these plugins were not built and will not be served:");
+        for (name, why) in skipped {
+            say(&format!("  {name}: {why}"));
+        }
+    }
+    Ok(())
+}
+
+/// Builds the guests of the integration tests into `folder`, and removes those that are no more.
+///
+/// # Errors
+/// When one does not build.
+pub fn for_tests(root: &Path) -> Result<()> {
+    step("guests of the tests", || {
+        let folder = tests_folder(root);
+        fs::create_dir_all(&folder)?;
+        let mut kept = Vec::new();
+        for component in cargo_build(root, &root.join("tests/guests"))? {
+            let path = folder.join(component.name).with_extension("wasm");
+            place(&component.file, &path)?;
+            kept.push(path);
+        }
+        for file in fs::read_dir(&folder)? {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "wasm")
+                && !kept.contains(&path)
+            {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Where the tests look for their guests: `WHARF_GUESTS`, as there.
+pub fn tests_folder(root: &Path) -> PathBuf {
+    root.join(env::var_os("WHARF_GUESTS").unwrap_or_else(|| "target/guests".into()))
+}
+
+/// Builds a workspace for wasm32-wasip2. All share a target folder, and so what generates bindings.
+fn cargo_build(root: &Path, workspace: &Path) -> Result<Vec<Component>> {
+    let toolchain = Toolchain::ready()?;
+    let target = root.join("target/guests/build");
+    start_anew_for(&toolchain, &target)?;
+    let mut cargo = toolchain.cargo();
+    cargo
+        .current_dir(workspace)
+        .args([
+            "build",
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--examples",
+            "--release",
+            "--target",
+            TARGET,
+        ])
+        .arg("--message-format=json-render-diagnostics")
+        .arg("--target-dir")
+        .arg(&target)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    let output = cargo.output().with_context(|| format!("cannot run {}", line(&cargo)))?;
+    check(&cargo, output.status)?;
+
+    let mut components = Vec::new();
+    for message in String::from_utf8_lossy(&output.stdout).lines() {
+        let message: Value = serde_json::from_str(message).context("cargo wrote no JSON")?;
+        let package = PathBuf::from(message["manifest_path"].as_str().unwrap_or_default());
+        if message["reason"] != "compiler-artifact" || !package.starts_with(workspace) {
+            continue;
+        }
+        let files = message["filenames"].as_array().into_iter().flatten();
+        for file in files.filter_map(Value::as_str).filter(|file| file.ends_with(".wasm")) {
+            let file = PathBuf::from(file);
+            let stem = file.file_stem().context("a component has a name")?;
+            components.push(Component {
+                name: stem.to_string_lossy().replace('-', "_"),
+                folder: package.parent().context("a manifest has a folder")?.to_owned(),
+                file,
+            });
+        }
+    }
+    if components.is_empty() {
+        bail!("{} has no components", workspace.display());
+    }
+    Ok(components)
+}
+
+/// Empties the target folder if another toolchain filled it: cargo sees only rustc's version, and would
+/// go on with a standard library that is not there any more.
+fn start_anew_for(toolchain: &Toolchain, target: &Path) -> Result<()> {
+    let identity = toolchain.identity()?;
+    let stamp = target.join("toolchain");
+    if fs::read_to_string(&stamp).is_ok_and(|before| before == identity) {
+        return Ok(());
+    }
+    if target.exists() {
+        fs::remove_dir_all(target)?;
+    }
+    fs::create_dir_all(target)?;
+    fs::write(stamp, identity)?;
+    Ok(())
+}
+
+/// Copies a component if its bytes changed, whole or not at all: a server may be watching the folder.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn place(from: &Path, to: &Path) -> Result<()> {
+    let component = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    if fs::read(to).is_ok_and(|before| before == component) {
+        return Ok(());
+    }
+    let name = to.file_name().context("a component has a name")?.to_string_lossy();
+    let partial = to.with_file_name(format!(".{name}.partial"));
+    fs::write(&partial, component)
+        .and_then(|()| fs::rename(&partial, to))
+        .with_context(|| format!("cannot write {}", to.display()))
+}
