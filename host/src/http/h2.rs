@@ -33,6 +33,9 @@ pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// The same over all streams of a connection; what one client can make us hold unread.
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// Payload bytes of a frame that we take: the smallest that may be announced (RFC 9113 §6.5.2). Larger
+/// frames would only keep the other streams waiting.
+const MAX_FRAME_BYTES: u32 = 16_384;
 /// Bytes of a response that are buffered ahead of the socket, a stream.
 const SEND_BUFFER: usize = 128 * 1024;
 /// Streams that we have reset and still remember, to ignore what was under way for them.
@@ -64,6 +67,7 @@ fn builder(limits: &Limits) -> h2::server::Builder {
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME_BYTES)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))

@@ -230,8 +230,8 @@ pub struct Tls {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "made once a connection and taken apart at once")]
 pub enum Accepted {
-    /// A TLS session.
-    Tls(TlsStream<TcpStream>, TlsFacts),
+    /// A TLS session; boxed, for it is a thousand bytes and moved through several tasks' states.
+    Tls(Box<TlsStream<TcpStream>>, TlsFacts),
     /// The client spoke plain HTTP; it was told.
     Plain,
 }
@@ -402,7 +402,7 @@ impl Tls {
         }
         let stream = TlsAcceptor::from(Arc::clone(&self.tcp)).accept(stream).await?;
         let facts = facts(stream.get_ref().1);
-        Ok(Accepted::Tls(stream, facts))
+        Ok(Accepted::Tls(Box::new(stream), facts))
     }
 }
 

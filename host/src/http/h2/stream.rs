@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::conn::{Conn, Protocol};
+use crate::http::rejection::Rejection;
 use crate::http::{Handle, Serving, date, validate};
 
 /// Most that one stream claims of the connection's window at a time: a stream that claimed a whole
@@ -70,13 +71,44 @@ pub(super) async fn exchange<H: Handle>(
             let request = request.map(|()| body);
             handle(&conn, &serving, &mut respond, request, wanted).await?
         }
-        // The stream's other half is then closed by `h2` with NO_ERROR (RFC 9113 §8.1).
         Err(rejection) => {
+            // RFC 9113 §8.1.1: a malformed request is a stream error, which a response may precede.
             let (parts, ()) = request.into_parts();
-            serving.handler.reject(&conn, &parts, rejection)
+            let connects_nowhere =
+                parts.method == Method::CONNECT && parts.uri.authority().is_none();
+            let malformed = connects_nowhere || matches!(rejection, Rejection::BadRequest(_));
+            let response = serving.handler.reject(&conn, &parts, rejection);
+            if malformed {
+                return refuse(&mut respond, response, head_only).await;
+            }
+            response
         }
     };
     send(&mut respond, response, head_only, &conn, &serving).await
+}
+
+/// Sends a response of known length and resets the stream in place of ending it.
+async fn refuse(
+    respond: &mut SendResponse<Bytes>,
+    response: Response<ResponseBody>,
+    head_only: bool,
+) -> Result<(), Unsent> {
+    let (mut parts, mut body) = response.into_parts();
+    if head_only {
+        body = body.without_bytes();
+    }
+    validate::connection_fields(&mut parts.headers);
+    parts.headers.entry(DATE).or_insert_with(date::now);
+    let mut stream = respond.send_response(Response::from_parts(parts, ()), false)?;
+    let mut body = pin!(body);
+    let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await.transpose()?;
+    if let Some(Ok(data)) = frame.map(Frame::into_data) {
+        stream.send_data(data, false)?;
+    }
+    // A reset discards what is queued: let it be sent first.
+    tokio::task::yield_now().await;
+    stream.send_reset(Reason::PROTOCOL_ERROR);
+    Ok(())
 }
 
 /// Runs the handler for as long as the stream lives.

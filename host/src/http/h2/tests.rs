@@ -262,6 +262,9 @@ fn goaway_code(seen: &[Seen]) -> Option<u32> {
 
 const ENHANCE_YOUR_CALM: u32 = 11;
 
+/// The frames of one round of a flood.
+type Flood = Box<dyn Fn(u32) -> Vec<u8>>;
+
 #[tokio::test]
 async fn a_request_is_answered_with_length_and_date() {
     let server = Server::new(hello);
@@ -366,6 +369,8 @@ async fn what_the_validator_refuses_does_not_reach_the_handler() {
     let response = client.send_request(request, true).unwrap().0.await.unwrap();
 
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let reset = text(response.into_body()).await.unwrap_err();
+    assert_eq!(reset.reason(), Some(Reason::PROTOCOL_ERROR));
     assert_eq!(server.serving.handler.begun.load(Ordering::SeqCst), 0);
 }
 
@@ -531,7 +536,10 @@ async fn an_unread_request_body_is_refused_after_the_response() {
 
 #[tokio::test]
 async fn a_client_that_expects_100_gets_it_when_the_body_is_read() {
-    let server = Server::new(echo);
+    let server = Server::new(async |request: Request<RequestBody>| {
+        let body = request.into_body().collect().await.unwrap();
+        Response::new(ResponseBody::full(body.to_bytes()))
+    });
     let mut client = server.client().await;
     let mut request = post("/");
     request.headers_mut().insert("expect", HeaderValue::from_static("100-continue"));
@@ -551,7 +559,6 @@ async fn floods_of_control_frames_close_the_connection() {
         let stream = n * 2 + 1;
         [frame(1, 5, stream, &head()), frame(3, 0, stream, &[0, 0, 0, 8])].concat()
     };
-    type Flood = Box<dyn Fn(u32) -> Vec<u8>>;
     let floods: [(&str, Flood); 5] = [
         ("PING", Box::new(|_| frame(6, 0, 0, &[0; 8]))),
         ("SETTINGS", Box::new(|_| frame(4, 0, 0, &[]))),
@@ -571,6 +578,21 @@ async fn floods_of_control_frames_close_the_connection() {
             tokio::join!(writer.write_all(&wire), frames_until(&mut reader, |_| false));
 
         assert_eq!(goaway_code(&seen), Some(ENHANCE_YOUR_CALM), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_frame_of_a_wrong_size_is_called_that() {
+    for wrong in [frame(6, 0, 0, &[0; 7]), frame(8, 0, 0, &[0; 3]), frame(0, 0, 1, &[0; 16_385])] {
+        let server = Server::new(never);
+        let mut io = server.connect().await;
+
+        io.write_all(&hello_from_client()).await.unwrap();
+        io.write_all(&frame(1, 4, 1, &head())).await.unwrap();
+        io.write_all(&wrong).await.unwrap();
+        let seen = frames_until(&mut io, |_| false).await;
+
+        assert_eq!(goaway_code(&seen), Some(6));
     }
 }
 

@@ -15,7 +15,7 @@ use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::PREFACE;
+use super::{MAX_FRAME_BYTES, PREFACE};
 
 /// How long a closed connection is still read, so that unread bytes do not turn the close into a TCP
 /// reset that destroys our GOAWAY on its way (RFC 9112 §9.6 describes the same for HTTP/1.1).
@@ -45,6 +45,7 @@ pub(super) struct Watch {
 
 const FLOOD: u8 = 1;
 const NOT_SETTINGS: u8 = 2;
+const FRAME_SIZE: u8 = 3;
 
 impl Watch {
     fn new() -> Self {
@@ -62,6 +63,7 @@ impl Watch {
         match self.trouble.load(Ordering::Relaxed) {
             FLOOD => Some(Reason::ENHANCE_YOUR_CALM),
             NOT_SETTINGS => Some(Reason::PROTOCOL_ERROR),
+            FRAME_SIZE => Some(Reason::FRAME_SIZE_ERROR),
             _ => None,
         }
     }
@@ -111,7 +113,24 @@ const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 0x1;
+const ACK: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
+
+impl FrameHead {
+    /// Whether the length is one that the frame can have (RFC 9113 §4.2, §6). Where RFC 9113 has a
+    /// stream error for it, the connection's error that we make of it is allowed (§5.4.2).
+    fn has_valid_length(self) -> bool {
+        self.length <= MAX_FRAME_BYTES
+            && match self.kind {
+                RST_STREAM | WINDOW_UPDATE => self.length == 4,
+                PING => self.length == 8,
+                PRIORITY => self.length == 5,
+                SETTINGS if self.flags & ACK != 0 => self.length == 0,
+                SETTINGS => self.length.is_multiple_of(6),
+                _ => true,
+            }
+    }
+}
 
 /// Finds the frame heads in a byte stream, however it is cut.
 #[derive(Debug)]
@@ -263,7 +282,9 @@ impl<IO> Watched<IO> {
                     watch.trouble.store(NOT_SETTINGS, Ordering::Relaxed);
                 }
             }
-            if !budget.spend(frame, Instant::now) {
+            if !frame.has_valid_length() {
+                watch.trouble.store(FRAME_SIZE, Ordering::Relaxed);
+            } else if !budget.spend(frame, Instant::now) {
                 watch.trouble.store(FLOOD, Ordering::Relaxed);
             }
         });
@@ -297,6 +318,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
         let before = buf.filled().len();
         std::task::ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
         this.arrived(&buf.filled()[before..]);
+        if this.watch.trouble().is_some() {
+            // `h2` must not see these frames: it would answer first, or answer the flood.
+            buf.set_filled(before);
+            return Poll::Pending;
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -442,6 +468,26 @@ mod tests {
 
         assert!(paid);
         assert!(!unpaid);
+    }
+
+    #[test]
+    fn frames_of_fixed_length_have_that_length() {
+        for (length, kind, flags, valid) in [
+            (4, RST_STREAM, 0, true),
+            (5, RST_STREAM, 0, false),
+            (8, PING, ACK, true),
+            (7, PING, 0, false),
+            (12, SETTINGS, 0, true),
+            (10, SETTINGS, 0, false),
+            (6, SETTINGS, ACK, false),
+            (3, WINDOW_UPDATE, 0, false),
+            (MAX_FRAME_BYTES, DATA, 0, true),
+            (MAX_FRAME_BYTES + 1, DATA, 0, false),
+            (MAX_FRAME_BYTES, 0xfa, 0, true),
+        ] {
+            let frame = FrameHead { length, kind, flags };
+            assert_eq!(frame.has_valid_length(), valid, "{frame:?}");
+        }
     }
 
     #[test]

@@ -36,19 +36,19 @@ struct Server {
 fn start(limits: Limits, tls: Option<Arc<Tls>>) -> Server {
     let bound = tcp::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
     let slots = Slots::new(&limits);
+    let limits = Arc::new(limits);
     let serving = Serving {
         handler: Arc::new(Facts),
         drain: Drain::new(),
-        limits: Arc::new(limits),
+        limits,
         states: Arc::new(ConnStates::default()),
         core: 0,
         alt_svc: None,
         http2: true,
     };
-    for socket in bound.sockets {
-        let accepting = tcp::serve(socket, tls.clone(), Arc::clone(&slots), serving.clone());
-        serving.drain.spawn(async move { accepting.await.unwrap() });
-    }
+    let socket = bound.sockets.into_iter().next().unwrap();
+    let accepting = tcp::serve(socket, tls, Arc::clone(&slots), serving.clone());
+    serving.drain.spawn(async move { accepting.await.unwrap() });
     Server { address: bound.address, slots, serving }
 }
 
