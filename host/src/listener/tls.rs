@@ -228,7 +228,6 @@ pub struct Tls {
 
 /// What came of a TCP connection on the TLS port.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "made once a connection and taken apart at once")]
 pub enum Accepted {
     /// A TLS session; boxed, for it is a thousand bytes and moved through several tasks' states.
     Tls(Box<TlsStream<TcpStream>>, TlsFacts),

@@ -32,7 +32,6 @@ struct Server {
     serving: Serving<Facts>,
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "reads better in tests")]
 fn start(limits: Limits, tls: Option<Arc<Tls>>) -> Server {
     let bound = tcp::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
     let slots = Slots::new(&limits);
