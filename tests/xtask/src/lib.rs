@@ -15,6 +15,7 @@ use crate::run::{cargo, command, line, run, say, step};
 pub mod checks;
 pub mod debian;
 pub mod guests;
+pub mod python;
 pub mod run;
 pub mod toolchain;
 pub mod tools;
