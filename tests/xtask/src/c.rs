@@ -69,8 +69,11 @@ fn tools() -> Result<Result<(PathBuf, PathBuf), &'static str>> {
     if !Path::new(LIBC).is_file() {
         return Ok(Err("wasi-libc"));
     }
-    let builtins =
-        output(command(&clang).arg(format!("--target={TARGET}")).arg("--print-libgcc-file-name"))?;
+    let builtins = output(
+        command(&clang)
+            .arg(format!("--target={TARGET}"))
+            .args(["-Wno-deprecated", "--print-libgcc-file-name"]),
+    )?;
     if !Path::new(&builtins).is_file() {
         return Ok(Err("libclang-rt-22-dev-wasm32"));
     }
