@@ -26,7 +26,8 @@ pub enum Built {
 type Build = fn(&Path, &Path) -> Result<Built>;
 
 /// The plugins that cargo does not build, by folder.
-const OTHER_LANGUAGES: &[(&str, Build)] = &[("hello-python", crate::python::build)];
+const OTHER_LANGUAGES: &[(&str, Build)] =
+    &[("hello-python", crate::python::build), ("hello-c", crate::c::build)];
 
 /// A component that cargo built.
 struct Component {

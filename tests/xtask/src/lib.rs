@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::run::{cargo, command, line, run, say, step};
 
+pub mod c;
 pub mod checks;
 pub mod debian;
 pub mod guests;

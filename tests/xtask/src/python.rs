@@ -19,7 +19,9 @@ const WORLD: &str = "plugin";
 ///
 /// # Errors
 /// When the tool cannot be installed or the plugin does not build.
-pub fn build(_root: &Path, plugin: &Path) -> Result<Built> {
+pub fn build(root: &Path, plugin: &Path) -> Result<Built> {
+    // The tool reads no interface from outside of the plugin's folder.
+    place(&root.join("wit/exchange.wit"), &plugin.join("wit/deps/wharf.wit"))?;
     let name = plugin.file_name().context("a plugin has a folder")?;
     let component = plugin.join(name).with_extension("wasm");
     let work = plugin.join("build");
