@@ -188,6 +188,16 @@ impl TestServer {
         fs::read_to_string(self.dir.path().join("server.log")).unwrap()
     }
 
+    /// Waits until the server has written `text` to its log: lines are written by a thread of their
+    /// own, after the answer is on its way.
+    pub async fn until_logged(&self, text: &str) {
+        let begun = Instant::now();
+        while !self.log().contains(text) {
+            assert!(begun.elapsed() < EVENTUALLY, "no `{text}` in the log:\n{}", self.log());
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id().expect("it has not been waited for")
