@@ -115,7 +115,7 @@ impl App {
         let response = resolve(&exchange, answer)?;
         let (mut head, body) = response.into_parts();
         validate::response(head.status, &mut head.headers).map_err(Refusal::Failure)?;
-        let body = plugin::response_body(body).holding(permit);
+        let body = plugin::response_body(body).await.holding(permit);
         Ok(Response::from_parts(head, body))
     }
 

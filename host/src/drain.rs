@@ -70,6 +70,11 @@ impl Drain {
         self.draining.cancelled()
     }
 
+    /// Runs `future` unless draining begins before it is ready.
+    pub async fn unless_draining<F: Future>(&self, future: F) -> Option<F::Output> {
+        self.draining.run_until_cancelled(future).await
+    }
+
     /// Tasks that are still running.
     pub fn running(&self) -> usize {
         self.tasks.len()

@@ -98,37 +98,70 @@ async fn requests_under_way_finish_on_the_old_version() {
     assert_eq!(slow.text(), "1500");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replacing_a_file_under_load_fails_no_request() {
-    let server = Arc::new(TestServer::with("shop", &version(0)).await);
-    let stop = Arc::new(AtomicBool::new(false));
-    let served = Arc::new(AtomicUsize::new(0));
-    let mut clients = tokio::task::JoinSet::new();
-    for protocol in [Protocol::H1, Protocol::H2, Protocol::H3] {
-        let mut client = server.client(protocol).await;
-        let (stop, served) = (Arc::clone(&stop), Arc::clone(&served));
-        clients.spawn(async move {
-            while !stop.load(Ordering::Relaxed) {
-                let answer = client.get("/shop").await;
-                assert_eq!(answer.status, 200, "{protocol:?}: {answer:?}");
-                served.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-    }
+/// Clients of all three protocols that keep asking for `/shop` until they are told to stop.
+struct Load {
+    stop: Arc<AtomicBool>,
+    served: Arc<AtomicUsize>,
+    clients: tokio::task::JoinSet<()>,
+}
 
-    for number in 1..20 {
-        server.install("shop", &version(number));
-        // From here on nobody may see an older version: whoever asks now asks after the switch.
-        server.until_get("/shop", says(number)).await;
-        for _ in 0..5 {
-            let answer = server.h1().await.get("/shop").await;
-            assert!(says(number)(&answer), "{answer:?} after version {number}");
+impl Load {
+    async fn start(server: &TestServer) -> Self {
+        let (stop, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let mut clients = tokio::task::JoinSet::new();
+        for protocol in [Protocol::H1, Protocol::H2, Protocol::H3] {
+            let mut client = server.client(protocol).await;
+            let (stop, served) = (Arc::clone(&stop), Arc::clone(&served));
+            clients.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = client.get("/shop").await;
+                    assert_eq!(answer.status, 200, "{protocol:?}: {answer:?}");
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            });
         }
-    }
-    stop.store(true, Ordering::Relaxed);
-    while let Some(client) = clients.join_next().await {
-        client.unwrap();
+        Self { stop, served, clients }
     }
 
-    assert!(served.load(Ordering::Relaxed) > 100);
+    /// Panics if a request failed; how many there were.
+    async fn end(mut self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        while let Some(client) = self.clients.join_next().await {
+            client.unwrap();
+        }
+        self.served.load(Ordering::Relaxed)
+    }
+}
+
+/// Installs a version; from its first answer on nobody may see an older one.
+async fn replace(server: &TestServer, number: usize) {
+    server.install("shop", &version(number));
+    server.until_get("/shop", says(number)).await;
+    for _ in 0..3 {
+        let answer = server.h1().await.get("/shop").await;
+        assert!(says(number)(&answer), "{answer:?} after version {number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replacing_a_file_200_times_under_load_fails_no_request_and_keeps_no_memory() {
+    /// What an allocator and a hundred cached versions' bookkeeping may keep.
+    const KEPT: u64 = 24 << 20;
+    let server = TestServer::with("shop", &version(0)).await;
+    let load = Load::start(&server).await;
+    // What is allocated once is there after some.
+    for number in 1..30 {
+        replace(&server, number).await;
+    }
+    let before = server.memory();
+
+    for number in 30..200 {
+        // The second hundred returns to versions whose code may be on disk.
+        replace(&server, number % 100).await;
+    }
+
+    let served = load.end().await;
+    assert!(served > 200, "{served}");
+    let after = server.memory();
+    assert!(after < before + KEPT, "{before} bytes before, {after} after");
 }

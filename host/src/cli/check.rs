@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::plugin::code_cache::CodeCache;
+use crate::plugin::compile::Urgency;
 use crate::plugin::engine::{Engines, Tier};
 use crate::plugin::load_error::LoadError;
 use crate::plugin::loader::{Files, Source};
@@ -97,10 +98,14 @@ fn examine(file: &Path, report: &mut String) -> Result<(), LoadError> {
         |error: crate::plugin::EngineError| LoadError::Compile { cause: format!("{error:#}") };
     let engines = Arc::new(Engines::new().map_err(failed)?);
     let builder = Builder::new(engines, CodeCache::none()).map_err(failed)?;
-    match builder.build(&files.version, files.component(), mode, Tier::Baseline) {
-        Err(LoadError::Compile { .. }) => {
-            builder.build(&files.version, files.component(), mode, Tier::Optimised)?
-        }
+    match builder.build(&files.version, files.component(), mode, Tier::Baseline, Urgency::Awaited) {
+        Err(LoadError::Compile { .. }) => builder.build(
+            &files.version,
+            files.component(),
+            mode,
+            Tier::Optimised,
+            Urgency::Awaited,
+        )?,
         program => program?,
     };
     Ok(())

@@ -16,6 +16,7 @@ pub mod h2;
 pub mod h3;
 pub mod limits;
 pub mod rejection;
+pub mod settle;
 pub mod validate;
 
 use self::body::{RequestBody, ResponseBody};

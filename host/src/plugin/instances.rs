@@ -127,10 +127,11 @@ impl InstanceSet {
         let generation = self.crew.generation.load(Ordering::Relaxed);
         let mut workers = self.workers.lock();
         // A job that already saw an instance fail under it gets one of its own.
-        let room = workers.iter().find(|worker| {
+        let has_room = |worker: &&Arc<WorkerHandle>| {
             !job.retried && worker.generation == generation && worker.has_room(capacity)
-        });
-        if let Some(worker) = room {
+        };
+        let light = workers.iter().filter(|worker| !worker.is_heavy()).find(has_room);
+        if let Some(worker) = light.or_else(|| workers.iter().find(has_room)) {
             worker.enter(job);
             return;
         }
@@ -281,9 +282,20 @@ impl WorkerHandle {
     }
 
     /// Moves to the heavy lane: it finishes what it has begun; the rest goes elsewhere.
-    pub fn become_heavy(&self) {
+    /// True: it moves.
+    pub fn become_heavy(&self) -> bool {
         self.heavy.store(true, Ordering::Relaxed);
         self.return_inbox();
+        true
+    }
+
+    /// Moves back to its core, unless the plugin has been penalised.
+    pub fn become_light(&self) -> bool {
+        if self.set.crew.starts_heavy() {
+            return false;
+        }
+        self.heavy.store(false, Ordering::Relaxed);
+        true
     }
 
     /// Turns of the event loop so far.

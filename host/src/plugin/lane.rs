@@ -3,7 +3,8 @@
 //!
 //! A core's runtime has one thread, so a guest that runs for long would stall every connection of
 //! that core. Epochs make it yield after a slice; the whole worker (its future is `Send`) then moves
-//! to the heavy lane, a few threads of lower priority that it shares with its like.
+//! to the heavy lane, a few threads of lower priority that it shares with its like. It comes back when
+//! it has had a call that was short.
 
 use std::any::Any;
 use std::fmt;
@@ -14,14 +15,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, Sleep};
 
 use super::Failure;
 use super::engine::Clock;
 use super::instances::WorkerHandle;
-use super::state::GuestClock;
+use super::state::{GuestClock, SLICE, thread_cpu_time};
 
 /// How much less the heavy lane's threads weigh for the scheduler (nice value).
 const HEAVY_NICE: i32 = 10;
@@ -88,6 +88,7 @@ pub fn spawn(
         clock,
         work,
         cpu: Duration::ZERO,
+        worked: false,
         stuck: Duration::ZERO,
         turns: 0,
         timer: Box::pin(tokio::time::sleep(IDLE_INSTANCE)),
@@ -106,14 +107,15 @@ fn run(driver: Driver) {
     crew.drain.spawn_on(&handle, async move {
         match driver.await {
             Outcome::Ended => worker.end(),
-            Outcome::Heavy(driver) => run(driver),
+            Outcome::Moves(driver) => run(driver),
         }
     });
 }
 
 enum Outcome {
     Ended,
-    Heavy(Driver),
+    /// To the other lane.
+    Moves(Driver),
 }
 
 struct Driver {
@@ -123,6 +125,8 @@ struct Driver {
     work: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// CPU time since the instance was last idle.
     cpu: Duration,
+    /// It has had a call since it was last idle.
+    worked: bool,
     /// CPU time since the event loop last turned.
     stuck: Duration,
     turns: u64,
@@ -181,6 +185,7 @@ impl Future for DriverFuture {
         let driver = self.0.as_mut().expect("not polled after it was ready");
         let heavy = driver.worker.is_heavy();
         driver.clock.touch();
+        driver.worked |= driver.worker.in_flight() > 0;
         let begun = driver.guest.begin_poll();
         // Threads of low priority wait for the CPU: only what they used of it counts.
         let cpu_begun = heavy.then(thread_cpu_time);
@@ -203,10 +208,13 @@ impl Future for DriverFuture {
                 return Poll::Ready(Outcome::Ended);
             }
         }
-        if driver.worker.in_flight() == 0 {
+        driver.cpu += used;
+        let is_idle = driver.worker.in_flight() == 0;
+        let was_short = is_idle && driver.worked && driver.cpu < SLICE;
+        if is_idle {
+            driver.worked = false;
             driver.cpu = Duration::ZERO;
         } else {
-            driver.cpu += used;
             driver.last_busy = Instant::now();
         }
         let turns = driver.worker.turns();
@@ -222,10 +230,14 @@ impl Future for DriverFuture {
             driver.end_with(&Failure::NoResponse);
             return Poll::Ready(Outcome::Ended);
         }
-        if driver.guest.take_sliced() && !heavy {
-            driver.worker.become_heavy();
+        let moves = if driver.guest.take_sliced() {
+            !heavy && driver.worker.become_heavy()
+        } else {
+            heavy && was_short && driver.worker.become_light()
+        };
+        if moves {
             let driver = self.0.take().expect("it was there above");
-            return Poll::Ready(Outcome::Heavy(driver));
+            return Poll::Ready(Outcome::Moves(driver));
         }
         Poll::Pending
     }
@@ -241,11 +253,6 @@ impl IntoFuture for Driver {
     fn into_future(self) -> DriverFuture {
         DriverFuture(Some(self))
     }
-}
-
-fn thread_cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Plugin;
+use super::compile::Urgency;
 use super::engine::Tier;
 use super::load_error::LoadError;
 use super::log::PluginLogs;
@@ -108,10 +109,10 @@ impl Loader {
             Tier::Baseline
         };
         let begun = Instant::now();
-        let program = match self.compile(files, mode, tier) {
+        let program = match self.compile(files, mode, tier, Urgency::Awaited) {
             // Winch does not know every instruction.
             Err(LoadError::Compile { .. }) if tier == Tier::Baseline => {
-                self.compile(files, mode, Tier::Optimised)?
+                self.compile(files, mode, Tier::Optimised, Urgency::Awaited)?
             }
             program => program?,
         };
@@ -133,14 +134,20 @@ impl Loader {
     /// # Errors
     /// [`LoadError::Compile`].
     pub fn optimise(&self, files: &Files, mode: Mode) -> Result<Program, LoadError> {
-        self.compile(files, mode, Tier::Optimised)
+        self.compile(files, mode, Tier::Optimised, Urgency::Background)
     }
 
-    fn compile(&self, files: &Files, mode: Mode, tier: Tier) -> Result<Program, LoadError> {
+    fn compile(
+        &self,
+        files: &Files,
+        mode: Mode,
+        tier: Tier,
+        urgency: Urgency,
+    ) -> Result<Program, LoadError> {
         let begun = Instant::now();
         let builder = &self.platform.builder;
         let cached = tier == Tier::Optimised && builder.is_cached(&files.version, mode);
-        let program = builder.build(&files.version, &files.component, mode, tier)?;
+        let program = builder.build(&files.version, &files.component, mode, tier, urgency)?;
         let counted = match (cached, tier) {
             (true, _) => metrics::Tier::Cached,
             (false, Tier::Baseline) => metrics::Tier::Baseline,

@@ -11,6 +11,7 @@ use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 pub mod call;
 pub mod chain;
 pub mod code_cache;
+pub mod compile;
 pub mod engine;
 pub mod exchange;
 pub mod instances;
@@ -40,6 +41,7 @@ use self::world::World;
 use crate::admit::{Gate, Permit};
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::rejection::Rejection;
+use crate::http::settle::settle;
 
 /// How a plugin went wrong while it answered. A value, never a panic.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -314,10 +316,10 @@ pub fn guest_body(exchange: &Arc<Exchange>, body: RequestBody) -> WasiBody {
     }))
 }
 
-/// A guest's answer as the protocols send it.
-pub fn response_body(body: WasiBody) -> ResponseBody {
+/// A guest's answer as the protocols send it. Gives the guest a few turns to complete it.
+pub async fn response_body(body: WasiBody) -> ResponseBody {
     if http_body::Body::is_end_stream(&body) {
         return ResponseBody::empty();
     }
-    ResponseBody::stream(Box::pin(body.map_err(|error| BodyError::Upstream(error.to_string()))))
+    settle(Box::pin(body.map_err(|error| BodyError::Upstream(error.to_string())))).await
 }

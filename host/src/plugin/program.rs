@@ -11,6 +11,7 @@ use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{p2, p3};
 
 use super::code_cache::CodeCache;
+use super::compile::{Urgency, compile};
 use super::engine::{EngineKind, Engines, Tier};
 use super::interface;
 use super::load_error::LoadError;
@@ -62,6 +63,7 @@ impl Builder {
         bytes: &[u8],
         mode: Mode,
         tier: Tier,
+        urgency: Urgency,
     ) -> Result<Program, LoadError> {
         let kind = EngineKind::of(mode, tier);
         let engine = self.engines.engine(kind);
@@ -72,13 +74,18 @@ impl Builder {
         let component = match cached {
             Some(component) => component,
             None => {
-                let component = Component::from_binary(engine, bytes).map_err(|error| {
-                    LoadError::Compile { cause: explain_invalid(&format!("{error:#}")) }
-                })?;
-                if tier == Tier::Optimised {
-                    self.cache.store(engine, kind, version, &component);
+                let component = compile(urgency, || Component::from_binary(engine, bytes))
+                    .map_err(|error| LoadError::Compile {
+                        cause: explain_invalid(&format!("{error:#}")),
+                    })?;
+                match tier {
+                    Tier::Baseline => component,
+                    Tier::Optimised => {
+                        self.cache.store(engine, kind, version, &component);
+                        // Mapped, its pages are the file's and can be dropped and shared.
+                        self.cache.load(engine, kind, version).unwrap_or(component)
+                    }
                 }
-                component
             }
         };
         self.link(&component, kind, mode, tier)

@@ -26,6 +26,10 @@ use crate::observe::Metrics;
 use crate::observe::metrics::Reload;
 use crate::route::{RouteMatch, RouteTable};
 
+/// How long a version that replaced another waits for the optimising compiler: who saves a file over
+/// and over would otherwise wait for code that nobody will run.
+const OPTIMISE_DELAY: Duration = Duration::from_secs(1);
+
 /// How long a retired version may go on with what it has begun.
 pub const RETIRE_GRACE: Duration = Duration::from_secs(60);
 
@@ -280,6 +284,7 @@ impl Registry {
         if entry.generation != generation {
             return;
         }
+        let delay = if entry.serving.is_some() { OPTIMISE_DELAY } else { Duration::ZERO };
         entry.state = State::Ready;
         entry.waiting = Some(Arc::clone(&plugin));
         let published = self.settle(&mut entries);
@@ -301,7 +306,7 @@ impl Registry {
             tracing::warn!(plugin = name, error, "refused");
         }
         if tier == Tier::Baseline {
-            self.optimise(name, plugin, Arc::clone(files));
+            self.optimise(name, plugin, Arc::clone(files), delay);
         }
     }
 
@@ -360,18 +365,30 @@ impl Registry {
     }
 
     /// Compiles the same component again with the optimising compiler, and swaps the code.
-    fn optimise(self: &Arc<Self>, name: &str, plugin: Arc<Plugin>, files: Arc<Files>) {
+    fn optimise(
+        self: &Arc<Self>,
+        name: &str,
+        plugin: Arc<Plugin>,
+        files: Arc<Files>,
+        delay: Duration,
+    ) {
         let registry = Arc::clone(self);
         let name = name.to_owned();
         self.drain.spawn(async move {
-            let Ok(_turn) = registry.optimising.acquire().await else { return };
-            if plugin.is_retired() || registry.drain.is_draining() {
+            let begin = async {
+                tokio::time::sleep(delay).await;
+                registry.optimising.acquire().await
+            };
+            let begun = registry.drain.unless_draining(begin).await;
+            let Some(Ok(_turn)) = begun else { return };
+            if plugin.is_retired() {
                 return;
             }
             let begun = Instant::now();
             let loader = Arc::clone(&registry.loader);
             let mode: Mode = plugin.mode();
-            let built = tokio::task::spawn_blocking(move || loader.optimise(&files, mode)).await;
+            let built = tokio::task::spawn_blocking(move || loader.optimise(&files, mode));
+            let Some(built) = registry.drain.unless_draining(built).await else { return };
             match built {
                 Ok(Ok(program)) => {
                     plugin.upgrade(program);

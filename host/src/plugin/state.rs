@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::io::AsyncWrite;
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, UpdateDeadline};
@@ -30,9 +31,13 @@ const MAX_RESOURCES: usize = 100_000;
 const MAX_TABLE_ELEMENTS: usize = 1_000_000;
 /// Random bytes that a guest may ask for at once.
 const MAX_RANDOM_BYTES: u64 = 1 << 20;
-/// How long a guest may run without returning to its event loop before it leaves its core for the
-/// heavy lane (see `lane`).
+/// About how long a guest may run without returning to its event loop before it leaves its core for
+/// the heavy lane (see `lane`).
 pub const SLICE: Duration = Duration::from_millis(2);
+/// Shorter runs are not looked at more closely at an epoch.
+const SHORT_RUN: Duration = Duration::from_micros(500);
+/// CPU time after that look that makes a slice full.
+const REST_OF_SLICE: Duration = Duration::from_millis(1);
 
 /// What the whole server gives to every plugin.
 #[derive(Debug)]
@@ -234,7 +239,12 @@ impl ResourceLimiter for MemoryLimit {
 #[derive(Debug)]
 pub struct GuestClock {
     base: Instant,
+    /// Nanoseconds from `base` to the start of the poll under way.
     polled: AtomicU64,
+    /// The poll that `cpu` belongs to.
+    watched: AtomicU64,
+    /// The thread's CPU time, in nanoseconds, when that poll was found not to be short.
+    cpu: AtomicU64,
     sliced: AtomicBool,
 }
 
@@ -247,7 +257,13 @@ impl Default for GuestClock {
 impl GuestClock {
     /// A clock that starts now.
     pub fn new() -> Self {
-        Self { base: Instant::now(), polled: AtomicU64::new(0), sliced: AtomicBool::new(false) }
+        Self {
+            base: Instant::now(),
+            polled: AtomicU64::new(0),
+            watched: AtomicU64::new(u64::MAX),
+            cpu: AtomicU64::new(0),
+            sliced: AtomicBool::new(false),
+        }
     }
 
     /// A poll of the store begins; gives its time.
@@ -264,15 +280,34 @@ impl GuestClock {
 
     /// At an epoch, inside the guest.
     pub fn on_epoch(&self) -> UpdateDeadline {
-        let ran = self.base.elapsed().as_nanos() as u64 - self.polled.load(Ordering::Relaxed);
-        if ran < SLICE.as_nanos() as u64 {
+        let polled = self.polled.load(Ordering::Relaxed);
+        let ran = self.base.elapsed().as_nanos() as u64 - polled;
+        if ran < SHORT_RUN.as_nanos() as u64 {
             // An epoch that merely fell into a short call: an instance that rests is always past
             // its deadline.
+            return UpdateDeadline::Continue(1);
+        }
+        // From here on only CPU time counts: on a crowded machine a guest that was put off by the
+        // scheduler, or whose whole machine was, looks as if it spun.
+        let cpu = thread_cpu_time().as_nanos() as u64;
+        if self.watched.swap(polled, Ordering::Relaxed) != polled {
+            self.cpu.store(cpu, Ordering::Relaxed);
+            return UpdateDeadline::Continue(1);
+        }
+        let used = cpu.saturating_sub(self.cpu.load(Ordering::Relaxed));
+        // Ticks come a little early or late.
+        if used < REST_OF_SLICE.as_nanos() as u64 * 3 / 4 {
             return UpdateDeadline::Continue(1);
         }
         self.sliced.store(true, Ordering::Relaxed);
         UpdateDeadline::Yield(1)
     }
+}
+
+/// CPU time of the calling thread.
+pub fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Where an instance's output goes, and for which request.

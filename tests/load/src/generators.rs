@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) enum Generator {
     /// HTTP/1.1, 64 connections.
     Wrk,
+    /// HTTP/1.1, 8 connections: latency rather than throughput.
+    WrkFew,
     /// HTTP/2, 32 connections of 10 streams; prior knowledge where the URL is cleartext.
     H2load,
     /// HTTP/3, 8 connections of 10 streams.
@@ -28,7 +30,9 @@ impl Generator {
     /// Whether it can run here; else which Debian package is missing.
     pub(crate) fn missing(self) -> Option<&'static str> {
         match self {
-            Self::Wrk => (!machine::has("wrk")).then_some("wrk: not installed (Debian: wrk)"),
+            Self::Wrk | Self::WrkFew => {
+                (!machine::has("wrk")).then_some("wrk: not installed (Debian: wrk)")
+            }
             Self::H2load => (!machine::has("h2load"))
                 .then_some("h2load: not installed (Debian: nghttp2-client)"),
             Self::H3 => None,
@@ -39,9 +43,10 @@ impl Generator {
     pub(crate) fn run(self, url: &str, duration: Duration, place: Place) -> Result<Run> {
         let seconds = duration.as_secs().max(1).to_string();
         let mut command = match self {
-            Self::Wrk => {
+            Self::Wrk | Self::WrkFew => {
+                let connections = if self == Self::Wrk { "-c64" } else { "-c8" };
                 let mut command = machine::placed("wrk", place);
-                command.args(["-t1", "-c64", "--latency", "-d", &seconds, url]);
+                command.args(["-t1", connections, "--latency", "-d", &seconds, url]);
                 command
             }
             Self::H2load => {
@@ -59,7 +64,7 @@ impl Generator {
         };
         let output = output_of(&mut command, duration + PATIENCE)?;
         match self {
-            Self::Wrk => wrk(&output),
+            Self::Wrk | Self::WrkFew => wrk(&output),
             Self::H2load => h2load(&output, duration),
             Self::H3 => h3(&output),
         }

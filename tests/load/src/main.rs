@@ -15,6 +15,7 @@ mod h3_client;
 mod machine;
 #[path = "../native/mod.rs"]
 mod native;
+mod neighbours;
 mod reload;
 mod report;
 mod scenarios;
@@ -77,6 +78,7 @@ enum Name {
     Isolated,
     Tls,
     H3,
+    Neighbours,
     Reload,
     IdleMemory,
     Streams,
@@ -101,6 +103,7 @@ fn main() -> ExitCode {
             Name::Isolated => scenarios::isolated(&options),
             Name::Tls => scenarios::tls(&options),
             Name::H3 => scenarios::h3(&options),
+            Name::Neighbours => neighbours::neighbours(&options),
             Name::Reload => reload::reload(&options),
             Name::IdleMemory => scenarios::idle_memory(&options),
             Name::Streams => scenarios::streams(&options),

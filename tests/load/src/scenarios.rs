@@ -24,7 +24,7 @@ const ISOLATED: &str = "[instances]\nmode = \"isolated\"\n";
 const STREAMING: &str =
     "[limits]\nbody = \"4GiB\"\ncpu-time = \"60s\"\nrequest-timeout = \"60s\"\n";
 
-fn places(options: &Options) -> (Place, Place) {
+pub(crate) fn places(options: &Options) -> (Place, Place) {
     if options.unpinned {
         (Place::Anywhere, Place::Anywhere)
     } else {
@@ -103,20 +103,20 @@ fn wharf(
 pub(crate) fn hello(options: &Options) -> Result<()> {
     let mut contenders = vec![
         native(options)?,
-        wharf(options, "wharf, 0.3 reuse", "p3_hello", REUSE)?,
+        wharf(options, "wharf, 0.3 reuse", "p3_plain", REUSE)?,
         wharf(options, "wharf, 0.2 reuse", "p2_hello", REUSE)?,
         Contender {
             name: "wharf, 0.3 reuse, with its access log",
             server: Server::wharf_with(
                 options,
                 places(options).0,
-                &[("hello", &guest(options, "p3_hello")?, REUSE)],
+                &[("hello", &guest(options, "p3_plain")?, REUSE)],
                 "",
             )?,
             path: "/hello/",
         },
     ];
-    contenders.extend(wasmtime(options, "wasmtime serve, 0.3 default", "p3_hello", &[])?);
+    contenders.extend(wasmtime(options, "wasmtime serve, 0.3 default", "p3_plain", &[])?);
     compare(options, "hello, HTTP/1.1 (wrk -c64)", Generator::Wrk, false, &contenders)?;
     // `wasmtime serve` speaks HTTP/2 too, but only where its version takes prior knowledge.
     contenders.truncate(3);
@@ -127,25 +127,25 @@ pub(crate) fn hello(options: &Options) -> Result<()> {
 pub(crate) fn isolated(options: &Options) -> Result<()> {
     let mut contenders = vec![
         native(options)?,
-        wharf(options, "wharf, 0.3 isolated", "p3_hello", ISOLATED)?,
+        wharf(options, "wharf, 0.3 isolated", "p3_plain", ISOLATED)?,
         wharf(options, "wharf, 0.2 isolated", "p2_hello", ISOLATED)?,
     ];
     let off = ["--max-instance-reuse-count=1"];
-    contenders.extend(wasmtime(options, "wasmtime serve, 0.3 reuse off", "p3_hello", &off)?);
+    contenders.extend(wasmtime(options, "wasmtime serve, 0.3 reuse off", "p3_plain", &off)?);
     contenders.extend(wasmtime(options, "wasmtime serve, 0.2 reuse off", "p2_hello", &off)?);
     compare(options, "isolated, HTTP/1.1 (wrk -c64)", Generator::Wrk, false, &contenders)
 }
 
 /// A small answer over TLS.
 pub(crate) fn tls(options: &Options) -> Result<()> {
-    let contenders = [native(options)?, wharf(options, "wharf, 0.3 reuse", "p3_hello", REUSE)?];
+    let contenders = [native(options)?, wharf(options, "wharf, 0.3 reuse", "p3_plain", REUSE)?];
     compare(options, "TLS, HTTP/1.1 (wrk -c64)", Generator::Wrk, true, &contenders)?;
     compare(options, "TLS, HTTP/2 (h2load -c32 -m10)", Generator::H2load, true, &contenders)
 }
 
 /// A small answer over HTTP/3.
 pub(crate) fn h3(options: &Options) -> Result<()> {
-    let contenders = [native(options)?, wharf(options, "wharf, 0.3 reuse", "p3_hello", REUSE)?];
+    let contenders = [native(options)?, wharf(options, "wharf, 0.3 reuse", "p3_plain", REUSE)?];
     compare(options, "HTTP/3 (own client, 8 x 10 streams)", Generator::H3, true, &contenders)
 }
 

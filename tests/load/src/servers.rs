@@ -25,6 +25,8 @@ pub(crate) struct Server {
     pub(crate) http: String,
     /// `HOST:PORT` of TLS and QUIC; empty where there is none.
     pub(crate) https: String,
+    /// `HOST:PORT` of the admin listener; empty where there is none.
+    pub(crate) admin: String,
     child: Child,
     dir: TempDir,
 }
@@ -73,7 +75,7 @@ impl Server {
             .arg(&folder)
             .arg("--config")
             .arg(dir.path().join("wharf.toml"))
-            .args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "off"])
+            .args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .arg("--data")
             .arg(dir.path().join("data"))
             .arg("--ready-file")
@@ -95,7 +97,7 @@ impl Server {
         command.args(["serve", "-Scli", "--addr", &http]);
         command.args(arguments).arg(component);
         let child = started(command, &dir)?;
-        let server = Self { http, https: String::new(), child, dir };
+        let server = Self { http, https: String::new(), admin: String::new(), child, dir };
         let begun = Instant::now();
         while std::net::TcpStream::connect(&server.http).is_err() {
             if begun.elapsed() > READY_TIMEOUT {
@@ -108,7 +110,8 @@ impl Server {
 
     fn ready(command: Command, dir: TempDir) -> Result<Self> {
         let child = started(command, &dir)?;
-        let mut server = Self { http: String::new(), https: String::new(), child, dir };
+        let (http, https, admin) = Default::default();
+        let mut server = Self { http, https, admin, child, dir };
         let begun = Instant::now();
         let ready: Value = loop {
             if let Ok(text) = fs::read(server.dir.path().join("ready.json"))
@@ -126,11 +129,12 @@ impl Server {
         };
         let address = |key: &str| ready[key].as_str().unwrap_or_default().to_owned();
         (server.http, server.https) = (address("http"), address("https"));
+        server.admin = address("admin");
         Ok(server)
     }
 
     /// Waits until the server's processor time stands still.
-    fn settle(&self) -> Result<()> {
+    pub(crate) fn settle(&self) -> Result<()> {
         let begun = Instant::now();
         let mut idle_since = Instant::now();
         let mut used = self.cpu_us()?;
