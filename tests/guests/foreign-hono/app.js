@@ -6,6 +6,6 @@ const app = new Hono();
 
 app.get('/', (c) => c.text('hello from foreign_hono'));
 app.get('/hello/:name', (c) => c.text(`hello ${c.req.param('name')}`));
-app.get('*', (c) => c.text(`foreign_hono sees ${c.req.path}`));
+app.get('*', (c) => c.text(`foreign_hono at ${c.req.path}`));
 
 addEventListener('fetch', (event) => event.respondWith(app.fetch(event.request)));
