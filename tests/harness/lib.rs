@@ -7,7 +7,7 @@ mod client;
 mod server;
 
 pub use client::{Answer, Client, Protocol};
-pub use server::{Builder, TestServer, guest, wharf};
+pub use server::{Builder, TestServer, guest, guest_unless_skipped, wharf};
 
 /// Runs one test body against a server over HTTP/1.1, HTTP/2 and HTTP/3: three tests of one text.
 ///

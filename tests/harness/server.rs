@@ -1,6 +1,7 @@
 //! A `wharf serve` process with its own plugin folder, data folder and ports.
 
 use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -31,14 +32,32 @@ pub fn wharf() -> PathBuf {
 
 /// A test guest's component, as `cargo xtask guests --tests` left it.
 pub fn guest(name: &str) -> Vec<u8> {
-    let folder = std::env::var_os("WHARF_GUESTS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests"),
-        PathBuf::from,
-    );
-    let path = folder.join(format!("{name}.wasm"));
+    let path = guest_file(name, "wasm");
     fs::read(&path).unwrap_or_else(|error| {
         panic!("{}: {error}; run `cargo xtask guests --tests`", path.display())
     })
+}
+
+/// The component of a guest whose language this machine may lack. None, which is said, where
+/// `cargo xtask guests --tests` could not build it; its test cannot run then.
+pub fn guest_unless_skipped(name: &str) -> Option<Vec<u8>> {
+    let Ok(why) = fs::read_to_string(guest_file(name, "skipped")) else {
+        return Some(guest(name));
+    };
+    let text = format!("SKIPPED: a test without its guest {name}: {why}\n");
+    // Not `eprintln!`: of a test that passes, cargo shows nothing printed so.
+    std::io::stderr().write_all(text.as_bytes()).unwrap();
+    None
+}
+
+fn guest_file(name: &str, extension: &str) -> PathBuf {
+    std::env::var_os("WHARF_GUESTS")
+        .map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests"),
+            PathBuf::from,
+        )
+        .join(name)
+        .with_extension(extension)
 }
 
 /// What a server is started with.

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use wharf_tests::{TestServer, guest, wharf};
+use wharf_tests::{TestServer, guest, guest_unless_skipped, wharf};
 
 #[tokio::test]
 async fn components_made_for_other_hosts_are_served_as_they_are() {
@@ -16,6 +16,24 @@ async fn components_made_for_other_hosts_are_served_as_they_are() {
         let answer = server.h1().await.get(&format!("/{name}/")).await;
 
         assert_eq!(answer.status, 200, "{name}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_hono_app_made_for_other_hosts_is_served_as_it_is() {
+    let Some(component) = guest_unless_skipped("foreign_hono") else { return };
+    let server = TestServer::with("foreign_hono", &component).await;
+    let mut client = server.h1().await;
+
+    for (path, text) in [
+        ("/foreign_hono/", "hello from foreign_hono"),
+        ("/foreign_hono/hello/you", "hello you"),
+        ("/foreign_hono/any/where", "foreign_hono at /any/where"),
+    ] {
+        let answer = client.get(path).await;
+
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        assert_eq!(answer.text(), text);
     }
 }
 

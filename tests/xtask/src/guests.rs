@@ -4,6 +4,7 @@
 
 use std::env;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -26,8 +27,16 @@ pub enum Built {
 type Build = fn(&Path, &Path) -> Result<Built>;
 
 /// The plugins that cargo does not build, by folder.
-const OTHER_LANGUAGES: &[(&str, Build)] =
-    &[("hello-python", crate::python::build), ("hello-c", crate::c::build)];
+const OTHER_LANGUAGES: &[(&str, Build)] = &[
+    ("hello-python", crate::python::build),
+    ("hello-js", crate::js::build),
+    ("hello-c", crate::c::build),
+];
+
+/// The guest of the tests that cargo does not build.
+const FOREIGN_HONO: &str = "foreign_hono";
+/// The extension of the file that stands for a guest that was not built; the harness knows it too.
+const SKIPPED: &str = "skipped";
 
 /// A component that cargo built.
 struct Component {
@@ -80,16 +89,29 @@ pub fn for_tests(root: &Path) -> Result<()> {
             place(&component.file, &path)?;
             kept.push(path);
         }
+        kept.push(foreign_hono(root, &folder)?);
         for file in fs::read_dir(&folder)? {
             let path = file?.path();
-            if path.extension().is_some_and(|extension| extension == "wasm")
-                && !kept.contains(&path)
-            {
+            let is_ours = path.extension().is_some_and(|kind| kind == "wasm" || kind == SKIPPED);
+            if is_ours && !kept.contains(&path) {
                 fs::remove_file(path)?;
             }
         }
         Ok(())
     })
+}
+
+/// Builds the guest in JavaScript, or leaves `NAME.skipped` with the reason, for its test to tell. Gives
+/// the file.
+fn foreign_hono(root: &Path, folder: &Path) -> Result<PathBuf> {
+    let component = folder.join(FOREIGN_HONO).with_extension("wasm");
+    let Built::Skipped(why) = crate::js::build_foreign(root, &component)? else {
+        return Ok(component);
+    };
+    say(&format!("SKIPPED {FOREIGN_HONO} and its test: {why}"));
+    let skipped = component.with_extension(SKIPPED);
+    fs::write(&skipped, why)?;
+    Ok(skipped)
 }
 
 /// Where the tests look for their guests: `WHARF_GUESTS`, as there.
@@ -161,6 +183,36 @@ fn start_anew_for(toolchain: &Toolchain, target: &Path) -> Result<()> {
     fs::create_dir_all(target)?;
     fs::write(stamp, identity)?;
     Ok(())
+}
+
+/// Tells one state of what a component is made of from another: of files, of the files right in folders,
+/// and of what else `with` counts.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn fingerprint(with: impl Hash, paths: &[impl AsRef<Path>]) -> Result<String> {
+    let mut files = Vec::new();
+    for path in paths.iter().map(AsRef::as_ref) {
+        let cannot_read = || format!("cannot read {}", path.display());
+        if !path.is_dir() {
+            files.push(path.to_owned());
+            continue;
+        }
+        for entry in fs::read_dir(path).with_context(cannot_read)? {
+            files.push(entry.with_context(cannot_read)?.path());
+        }
+    }
+    files.retain(|path| !path.is_dir());
+    files.sort();
+    let mut hasher = DefaultHasher::new();
+    with.hash(&mut hasher);
+    for path in files {
+        path.file_name().hash(&mut hasher);
+        fs::read(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?
+            .hash(&mut hasher);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
 }
 
 /// Copies a component if its bytes changed, whole or not at all: a server may be watching the folder.

@@ -16,6 +16,7 @@ pub mod c;
 pub mod checks;
 pub mod debian;
 pub mod guests;
+pub mod js;
 pub mod python;
 pub mod run;
 pub mod toolchain;

@@ -3,13 +3,12 @@
 //! without these plugins.
 
 use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::guests::{Built, place};
-use crate::run::{cache_folder, command, run, say, which};
+use crate::guests::{Built, fingerprint, place};
+use crate::run::{cache_folder, command, install, run, say, which};
 
 const COMPONENTIZE: &str = "0.25.1";
 /// The world in `wit/` that a plugin is built for.
@@ -21,21 +20,23 @@ const WORLD: &str = "plugin";
 /// When the tool cannot be installed or the plugin does not build.
 pub fn build(root: &Path, plugin: &Path) -> Result<Built> {
     // The tool reads no interface from outside of the plugin's folder.
-    place(&root.join("wit/exchange.wit"), &plugin.join("wit/deps/wharf.wit"))?;
+    let wit = plugin.join("wit");
+    let interfaces = wit.join("deps");
+    place(&root.join("wit/exchange.wit"), &interfaces.join("wharf.wit"))?;
     let name = plugin.file_name().context("a plugin has a folder")?;
     let component = plugin.join(name).with_extension("wasm");
     let work = plugin.join("build");
     let stamp = work.join("sources");
-    let sources = sources(plugin)?;
+    let sources = fingerprint(COMPONENTIZE, &[plugin.join("app.py"), wit, interfaces])?;
     if component.is_file() && fs::read_to_string(&stamp).is_ok_and(|before| before == sources) {
         return Ok(Built::Done);
     }
     let Some(python) = which("python3") else {
         return Ok(Built::Skipped("python3 is not installed".to_owned()));
     };
-    let Some(tool) = installed(&python)? else {
-        let why = "python3 cannot make a virtual environment (Debian: install python3-venv)";
-        return Ok(Built::Skipped(why.to_owned()));
+    let tool = match installed(&python)? {
+        Ok(tool) => tool,
+        Err(why) => return Ok(Built::Skipped(why.to_owned())),
     };
     fs::create_dir_all(&work)?;
     let made = work.join("component.wasm");
@@ -49,8 +50,8 @@ pub fn build(root: &Path, plugin: &Path) -> Result<Built> {
     Ok(Built::Done)
 }
 
-/// `componentize-py`, installed if it is missing; none where Python lacks its module `ensurepip`.
-fn installed(python: &Path) -> Result<Option<PathBuf>> {
+/// `componentize-py`, installed if it is missing; else why it cannot be.
+fn installed(python: &Path) -> Result<Result<PathBuf, &'static str>> {
     let cache = cache_folder()?;
     let folder = cache.join(format!("python-{COMPONENTIZE}"));
     let tool = folder.join("bin/componentize-py");
@@ -58,45 +59,29 @@ fn installed(python: &Path) -> Result<Option<PathBuf>> {
     // file says that it is whole.
     let whole = folder.join("whole");
     if whole.exists() {
-        return Ok(Some(tool));
+        return Ok(Ok(tool));
     }
     let lock = File::create(cache.join("python.lock"))?;
     lock.lock().context("cannot lock the cache folder")?;
     if whole.exists() {
-        return Ok(Some(tool));
+        return Ok(Ok(tool));
     }
     let check = command(python).args(["-c", "import ensurepip, venv"]).output()?;
     if !check.status.success() {
-        return Ok(None);
+        return Ok(Err("python3 cannot make a virtual environment (Debian: install python3-venv)"));
     }
     say(&format!("installing componentize-py {COMPONENTIZE} from PyPI: once"));
     run(command(python).args(["-m", "venv", "--clear"]).arg(&folder))?;
-    run(command(folder.join("bin/python"))
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-        .arg(format!("componentize-py=={COMPONENTIZE}")))?;
+    let pip = |arguments: &[&str]| {
+        let mut pip = command(folder.join("bin/python"));
+        pip.args(["-m", "pip", "--quiet", "--disable-pip-version-check"]).args(arguments);
+        pip
+    };
+    let mut installer = pip(&["install", &format!("componentize-py=={COMPONENTIZE}")]);
+    let mut probe = pip(&["index", "versions", "componentize-py", "--retries", "1"]);
+    if !install(&mut installer, &mut probe)? {
+        return Ok(Err("PyPI does not answer: try again with a network"));
+    }
     fs::write(whole, "")?;
-    Ok(Some(tool))
-}
-
-/// Tells one state of what a component is made of from another.
-fn sources(plugin: &Path) -> Result<String> {
-    let mut files = vec![plugin.join("app.py")];
-    for folder in [plugin.join("wit"), plugin.join("wit/deps")] {
-        for file in
-            fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?
-        {
-            files.push(file?.path());
-        }
-    }
-    files.retain(|path| path.is_file());
-    files.sort();
-    let mut hasher = DefaultHasher::new();
-    COMPONENTIZE.hash(&mut hasher);
-    for path in files {
-        path.strip_prefix(plugin)?.hash(&mut hasher);
-        fs::read(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?
-            .hash(&mut hasher);
-    }
-    Ok(format!("{:016x}", hasher.finish()))
+    Ok(Ok(tool))
 }

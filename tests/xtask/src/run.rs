@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail};
 
 /// How often a program under a time limit is looked at.
 const POLL: Duration = Duration::from_millis(50);
+/// How long a registry may take to answer a small question.
+const PROBE_LIMIT: Duration = Duration::from_secs(30);
 
 /// A command without the variables that `cargo run` adds for the program it runs.
 ///
@@ -73,6 +75,22 @@ pub fn succeeds_within(command: &mut Command, limit: Duration) -> bool {
     let _killed = child.kill();
     let _reaped = child.wait();
     false
+}
+
+/// Runs an install from a package registry; false where `probe`, a small question to that registry, is
+/// not answered. Asking first spares the user an installer's many retries.
+///
+/// # Errors
+/// When the registry answers and the install fails all the same.
+pub fn install(installer: &mut Command, probe: &mut Command) -> Result<bool> {
+    if !succeeds_within(probe, PROBE_LIMIT) {
+        return Ok(false);
+    }
+    match run(installer) {
+        Ok(()) => Ok(true),
+        Err(_) if !succeeds_within(probe, PROBE_LIMIT) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The program's path, if `PATH` has it.
