@@ -18,6 +18,11 @@ pub const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const BODY_MIN_RATE: u64 = 240;
 /// A response of which the client takes no byte for this long.
 pub const WRITE_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is read and thrown away of a request body that the plugin left unread: to keep an HTTP/1.1
+/// connection, and not to reset an HTTP/2 stream that has its response.
+pub const DISCARD_BYTES: u64 = 256 * 1024;
+/// How long that may take once the response is out.
+pub const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an HTTP/1.1 client that has closed its sending side is still served before it counts
 /// as gone: a half-closed client and one that left look the same until something is written.
 pub const HALF_CLOSE_GRACE: Duration = Duration::from_millis(80);

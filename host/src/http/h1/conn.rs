@@ -24,10 +24,10 @@ use super::output::Output;
 use super::parse::{self, HeadScanner};
 use super::respond::{Asked, Framing, write_head};
 use super::timer::{DrainWatch, Timer};
-use super::{DISCARD_BYTES, DISCARD_TIMEOUT, LINGER_BYTES, LINGER_TIMEOUT, READ_AHEAD};
+use super::{LINGER_BYTES, LINGER_TIMEOUT, READ_AHEAD};
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::conn::{Conn, Protocol};
-use crate::http::limits::Limits;
+use crate::http::limits::{DISCARD_BYTES, DISCARD_TIMEOUT, Limits};
 use crate::http::rejection::Rejection;
 use crate::http::{Handle, Serving, unread, validate};
 

@@ -28,10 +28,6 @@ pub use self::conn::serve;
 /// Bytes read ahead of what the exchange has asked for: pipelined requests, or a body that is not
 /// read yet. Past it the socket is left alone, which is the client's back-pressure.
 const READ_AHEAD: usize = 64 * 1024;
-/// What is read and thrown away of a request body that the handler left, to keep the connection.
-const DISCARD_BYTES: u64 = 256 * 1024;
-/// How long that may take once the response is out.
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// After our end is closed: what is still read, so that the client gets the response and not a
 /// reset that destroys it (RFC 9112 §9.6).
 const LINGER_BYTES: usize = 1024 * 1024;

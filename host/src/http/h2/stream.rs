@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::conn::{Conn, Protocol};
+use crate::http::limits::{DISCARD_BYTES, DISCARD_TIMEOUT};
 use crate::http::rejection::Rejection;
 use crate::http::{Handle, Serving, date, validate};
 
@@ -58,13 +59,15 @@ pub(super) async fn exchange<H: Handle>(
     let (parts, recv) = request.into_parts();
     let mut request = Request::from_parts(parts, ());
     let head_only = request.method() == Method::HEAD;
+    let mut unread = None;
     let response = match validate::request(&mut request, Protocol::H2, &serving.limits) {
         Ok(validated) => {
             validate::set_scheme(&mut request, conn.scheme());
             let (body, wanted) = if recv.is_end_stream() {
                 (RequestBody::empty(), None)
             } else {
-                let (body, wanted) = WireBody::new(recv, validated.expects_continue);
+                let (body, wanted, rest) = WireBody::new(recv, validated.expects_continue);
+                unread = Some(rest);
                 let body = RequestBody::stream(Box::pin(body), validated.content_length);
                 (body.paced(&serving.limits), wanted)
             };
@@ -84,7 +87,39 @@ pub(super) async fn exchange<H: Handle>(
             response
         }
     };
-    send(&mut respond, response, head_only, &conn, &serving).await
+    let mut discarding = pin!(async {
+        if let Some(unread) = unread {
+            discard(unread).await;
+        }
+    });
+    let mut sending = pin!(send(&mut respond, response, head_only, &conn, &serving));
+    let mut discarded = false;
+    std::future::poll_fn(|cx| {
+        // Meanwhile, because it holds the connection's window.
+        discarded = discarded || discarding.as_mut().poll(cx).is_ready();
+        sending.as_mut().poll(cx)
+    })
+    .await?;
+    if !discarded {
+        let _or_reset = tokio::time::timeout(DISCARD_TIMEOUT, discarding).await;
+    }
+    Ok(())
+}
+
+/// Throws away the rest of a request whose response is sent, so that its end, or what is wrong with
+/// it, comes as it would have: dropped at once, the stream would be reset under a client that may
+/// still be sending (RFC 9113 §8.1 allows that; some clients then lose the response).
+async fn discard(unread: oneshot::Receiver<RecvStream>) {
+    // The reader may keep the body for as long as it likes: then it is the one who reads on.
+    let Ok(mut stream) = unread.await else { return };
+    let mut left = DISCARD_BYTES;
+    while let Some(Ok(data)) = stream.data().await {
+        let bytes = data.len();
+        let Some(rest) = left.checked_sub(bytes as u64) else { return };
+        left = rest;
+        let _ended = stream.flow_control().release_capacity(bytes);
+    }
+    let _ended = stream.trailers().await;
 }
 
 /// Sends a response of known length and resets the stream in place of ending it.
@@ -281,7 +316,10 @@ async fn wait_for_capacity(stream: &mut SendStream<Bytes>) -> Result<usize, Unse
 
 /// A request body as `h2` receives it. What the reader has not taken holds the sender's window.
 struct WireBody {
-    stream: RecvStream,
+    /// Taken only when the body is dropped.
+    stream: Option<RecvStream>,
+    /// Where the stream goes if it is dropped before its end.
+    rest: Option<oneshot::Sender<RecvStream>>,
     data_ended: bool,
     /// Told when the body is read for the first time: then a client that waits for it gets its 100
     /// (RFC 9110 §10.1.1).
@@ -289,16 +327,27 @@ struct WireBody {
 }
 
 impl WireBody {
-    fn new(stream: RecvStream, expects_continue: bool) -> (Self, Option<oneshot::Receiver<()>>) {
+    /// The body, what tells of its first read, and what is left of it once it is dropped.
+    fn new(
+        stream: RecvStream,
+        expects_continue: bool,
+    ) -> (Self, Option<oneshot::Receiver<()>>, oneshot::Receiver<RecvStream>) {
         let (on_first_read, wanted) = expects_continue.then(oneshot::channel).unzip();
-        (Self { stream, data_ended: false, on_first_read }, wanted)
+        let (rest, unread) = oneshot::channel();
+        let body =
+            Self { stream: Some(stream), rest: Some(rest), data_ended: false, on_first_read };
+        (body, wanted, unread)
+    }
+
+    fn stream(&mut self) -> &mut RecvStream {
+        self.stream.as_mut().expect("it is taken only by drop")
     }
 
     fn poll_trailers(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<HeaderMap, BodyError>>> {
-        self.stream.poll_trailers(cx).map(|trailers| trailers.map_err(|e| fault(&e)).transpose())
+        self.stream().poll_trailers(cx).map(|trailers| trailers.map_err(|e| fault(&e)).transpose())
     }
 }
 
@@ -316,9 +365,9 @@ impl Body for WireBody {
             let _too_late = on_first_read.send(());
         }
         if !this.data_ended {
-            match ready!(this.stream.poll_data(cx)) {
+            match ready!(this.stream().poll_data(cx)) {
                 Some(Ok(data)) => {
-                    let released = this.stream.flow_control().release_capacity(data.len());
+                    let released = this.stream().flow_control().release_capacity(data.len());
                     return Poll::Ready(Some(
                         released.map(|()| Frame::data(data)).map_err(|e| fault(&e)),
                     ));
@@ -331,11 +380,22 @@ impl Body for WireBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
         if self.is_end_stream() { SizeHint::with_exact(0) } else { SizeHint::default() }
+    }
+}
+
+impl Drop for WireBody {
+    fn drop(&mut self) {
+        if let (Some(stream), Some(rest)) = (self.stream.take(), self.rest.take())
+            && !stream.is_end_stream()
+        {
+            // Nobody takes it where the exchange is over: it is then reset.
+            let _reset = rest.send(stream);
+        }
     }
 }
 

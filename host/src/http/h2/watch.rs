@@ -46,6 +46,7 @@ pub(super) struct Watch {
 const FLOOD: u8 = 1;
 const NOT_SETTINGS: u8 = 2;
 const FRAME_SIZE: u8 = 3;
+const WINDOW_SIZE: u8 = 4;
 
 impl Watch {
     fn new() -> Self {
@@ -64,6 +65,7 @@ impl Watch {
             FLOOD => Some(Reason::ENHANCE_YOUR_CALM),
             NOT_SETTINGS => Some(Reason::PROTOCOL_ERROR),
             FRAME_SIZE => Some(Reason::FRAME_SIZE_ERROR),
+            WINDOW_SIZE => Some(Reason::FLOW_CONTROL_ERROR),
             _ => None,
         }
     }
@@ -132,12 +134,28 @@ impl FrameHead {
     }
 }
 
+/// What the scanner tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// A frame begins.
+    Frame(FrameHead),
+    /// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2).
+    InitialWindow(u32),
+}
+
+/// The number of SETTINGS_INITIAL_WINDOW_SIZE.
+const INITIAL_WINDOW: u16 = 4;
+/// The largest flow-control window (RFC 9113 §6.9.1).
+const MAX_WINDOW: u32 = (1 << 31) - 1;
+
 /// Finds the frame heads in a byte stream, however it is cut.
 #[derive(Debug)]
 struct Scanner {
     preface_left: usize,
     head: [u8; 9],
     filled: usize,
+    setting: [u8; 6],
+    setting_filled: usize,
     payload_left: usize,
     /// The frame whose payload is arriving, and whether it ends a header block.
     current: Option<FrameHead>,
@@ -150,19 +168,24 @@ impl Scanner {
             preface_left: PREFACE.len(),
             head: [0; 9],
             filled: 0,
+            setting: [0; 6],
+            setting_filled: 0,
             payload_left: 0,
             current: None,
             block_open: false,
         }
     }
 
-    fn scan(&mut self, mut bytes: &[u8], mut on_frame: impl FnMut(FrameHead)) {
+    fn scan(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Seen)) {
         let skipped = self.preface_left.min(bytes.len());
         self.preface_left -= skipped;
         bytes = &bytes[skipped..];
         while !bytes.is_empty() {
             if self.payload_left > 0 {
                 let skipped = self.payload_left.min(bytes.len());
+                if self.current.is_some_and(|frame| frame.kind == SETTINGS) {
+                    self.scan_settings(&bytes[..skipped], &mut seen);
+                }
                 self.payload_left -= skipped;
                 bytes = &bytes[skipped..];
             } else {
@@ -178,13 +201,28 @@ impl Scanner {
                 let frame = FrameHead { length: u32::from_be_bytes([0, a, b, c]), kind, flags };
                 self.payload_left = frame.length as usize;
                 self.current = Some(frame);
-                on_frame(frame);
+                self.setting_filled = 0;
+                seen(Seen::Frame(frame));
             }
             if self.payload_left == 0 {
                 if let Some(FrameHead { kind: HEADERS | CONTINUATION, flags, .. }) = self.current {
                     self.block_open = flags & END_HEADERS == 0;
                 }
                 self.current = None;
+            }
+        }
+    }
+
+    fn scan_settings(&mut self, bytes: &[u8], seen: &mut impl FnMut(Seen)) {
+        for byte in bytes {
+            self.setting[self.setting_filled] = *byte;
+            self.setting_filled += 1;
+            if self.setting_filled == self.setting.len() {
+                self.setting_filled = 0;
+                let [a, b, value @ ..] = self.setting;
+                if u16::from_be_bytes([a, b]) == INITIAL_WINDOW {
+                    seen(Seen::InitialWindow(u32::from_be_bytes(value)));
+                }
             }
         }
     }
@@ -273,7 +311,17 @@ impl<IO> Watched<IO> {
 
     fn arrived(&mut self, bytes: &[u8]) {
         let Self { scanner, budget, watch, .. } = self;
-        scanner.scan(bytes, |frame| {
+        scanner.scan(bytes, |seen| {
+            let frame = match seen {
+                Seen::Frame(frame) => frame,
+                Seen::InitialWindow(size) => {
+                    if size > MAX_WINDOW {
+                        // `h2` answers with another code than RFC 9113 §6.5.2 asks for.
+                        watch.trouble.store(WINDOW_SIZE, Ordering::Relaxed);
+                    }
+                    return;
+                }
+            };
             if !watch.settings_seen.load(Ordering::Relaxed) {
                 // RFC 9113 §3.4: the preface is followed by SETTINGS. `h2` does not insist.
                 if frame.kind == SETTINGS && frame.flags == 0 {
@@ -413,9 +461,33 @@ mod tests {
             let mut scanner = Scanner::new();
             let mut kinds = Vec::new();
             for piece in wire.chunks(size) {
-                scanner.scan(piece, |frame| kinds.push((frame.kind, frame.length)));
+                scanner.scan(piece, |seen| {
+                    if let Seen::Frame(frame) = seen {
+                        kinds.push((frame.kind, frame.length));
+                    }
+                });
             }
             assert_eq!(kinds, [(SETTINGS, 6), (SETTINGS, 0), (DATA, 300), (PING, 8)]);
+        }
+    }
+
+    #[test]
+    fn the_initial_window_is_found_however_the_bytes_are_cut() {
+        let mut settings = frame(12, SETTINGS, 0);
+        settings[9..].copy_from_slice(&[0, 3, 0, 0, 0, 9, 0, 4, 0x80, 0, 0, 1]);
+        let wire = [PREFACE.to_vec(), settings, frame(12, DATA, 0)].concat();
+
+        for size in 1..40 {
+            let mut scanner = Scanner::new();
+            let mut windows = Vec::new();
+            for piece in wire.chunks(size) {
+                scanner.scan(piece, |seen| {
+                    if let Seen::InitialWindow(size) = seen {
+                        windows.push(size);
+                    }
+                });
+            }
+            assert_eq!(windows, [(1 << 31) + 1]);
         }
     }
 
