@@ -27,8 +27,17 @@ pub fn parse_toml<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Res
 pub fn toml_fault(file: &str, text: &str, error: &Error) -> TomlFault {
     let at = error.span().map_or(0, |span| span.start).min(text.len());
     let line = 1 + text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
-    let message = unknown_key(error.message()).unwrap_or_else(|| error.message().to_owned());
+    let message = unknown_key(error.message()).unwrap_or_else(|| match key_of_value(text, at) {
+        Some(key) => format!("`{key}`: {}", error.message()),
+        None => error.message().to_owned(),
+    });
     TomlFault { file: file.to_owned(), line, message }
+}
+
+/// The key whose value has the byte `at`; none where that is not a value on the line of its key.
+fn key_of_value(text: &str, at: usize) -> Option<&str> {
+    let line = text.get(..at)?.rsplit('\n').next()?;
+    Some(line.split_once('=')?.0.trim())
 }
 
 /// The known key that `written` is most likely meant to be, if one is near.
@@ -109,12 +118,12 @@ mod tests {
     fn a_bad_value_is_told_with_its_line_and_the_right_spelling() {
         assert_eq!(
             fault("[limits]\nrequest-timeout = 30\n"),
-            "wharf.toml:2: `30` has no unit: write \"30s\" for seconds, or use ms, m, h or d"
+            "wharf.toml:2: `request-timeout`: `30` has no unit: write \"30s\" for seconds, or use ms, m, h or d"
         );
         assert_eq!(
             fault("\n\n[limits]\nbody = -1\n"),
-            "wharf.toml:4: invalid value: integer `-1`, expected a size such as \"16MiB\", \
-             \"64KiB\" or a number of bytes"
+            "wharf.toml:4: `body`: invalid value: integer `-1`, expected a size such as \
+             \"16MiB\", \"64KiB\" or a number of bytes"
         );
     }
 

@@ -102,10 +102,10 @@ fn what_is_wrong_in_the_file_is_told_by_line_and_cause() {
         ("[limits]\nidle-timeout = \"2d\"", "wharf.toml:2: `idle-timeout` is 2d: from 10ms to 1d"),
         (
             "http = \"8080\"",
-            "wharf.toml:1: `8080` is not an address: write one such as 127.0.0.1:8080 or \
+            "wharf.toml:1: `http`: `8080` is not an address: write one such as 127.0.0.1:8080 or \
              [::1]:8080, or off",
         ),
-        ("http3 = \"yes\"", "wharf.toml:1: `yes` is neither on nor off"),
+        ("http3 = \"yes\"", "wharf.toml:1: `http3`: `yes` is neither on nor off"),
         (
             "http = \"off\"\nhttps = false",
             "nothing would be served: `http` and `https` are both off",
