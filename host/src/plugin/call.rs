@@ -13,7 +13,7 @@ use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 use wasmtime::component::GuestTaskId;
 use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
@@ -168,21 +168,41 @@ pub struct CallBody {
     guard: AbandonGuard,
     place: Option<Arc<Place>>,
     timeout: Duration,
-    stalled: Option<(Instant, Pin<Box<Sleep>>)>,
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// Empty frames since the last one with bytes.
+    empty: usize,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
-/// Empty frames in a row after which the body lets others run.
+/// Empty frames in a row after which a body is not read for a moment: a guest that writes nothing, again
+/// and again, would keep its core busy.
 const MAX_EMPTY_FRAMES: usize = 16;
+/// That moment.
+const EMPTY_PAUSE: Duration = Duration::from_millis(10);
 
 impl CallBody {
     /// The body of `call`'s answer.
     pub fn new(inner: WasiBody, call: Arc<Call>, place: Arc<Place>, timeout: Duration) -> Self {
-        Self { inner, guard: AbandonGuard::new(call), place: Some(place), timeout, stalled: None }
+        let guard = AbandonGuard::new(call);
+        let (stalled, pause) = (None, None);
+        Self { inner, guard, place: Some(place), timeout, stalled, empty: 0, pause }
     }
 
     fn end(&mut self) {
         self.guard.disarm();
         self.place = None;
+    }
+
+    /// Waits for bytes: an error once there have been none for the timeout.
+    fn poll_stalled(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
+        let timeout = self.timeout;
+        let sleep = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        std::task::ready!(Future::poll(sleep.as_mut(), cx));
+        self.place = None;
+        Poll::Ready(Some(Err(WasiError::HttpResponseTimeout)))
     }
 
     fn lost(&self) -> Option<WasiError> {
@@ -202,13 +222,24 @@ impl Body for CallBody {
         if this.place.is_none() {
             return Poll::Ready(None);
         }
-        for _ in 0..MAX_EMPTY_FRAMES {
+        loop {
+            if let Some(pause) = &mut this.pause {
+                if Future::poll(pause.as_mut(), cx).is_pending() {
+                    return this.poll_stalled(cx);
+                }
+                this.pause = None;
+            }
             match Pin::new(&mut this.inner).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if frame.data_ref().is_some_and(Bytes::is_empty) {
+                        this.empty += 1;
+                        if this.empty.is_multiple_of(MAX_EMPTY_FRAMES) {
+                            this.pause = Some(Box::pin(tokio::time::sleep(EMPTY_PAUSE)));
+                        }
                         continue;
                     }
                     this.stalled = None;
+                    this.empty = 0;
                     if frame.is_trailers() || this.inner.is_end_stream() {
                         this.end();
                     }
@@ -224,28 +255,9 @@ impl Body for CallBody {
                     this.end();
                     return Poll::Ready(lost.map(Err));
                 }
-                Poll::Pending => {
-                    let timeout = this.timeout;
-                    let (_, sleep) = this.stalled.get_or_insert_with(|| {
-                        (Instant::now(), Box::pin(tokio::time::sleep(timeout)))
-                    });
-                    std::task::ready!(Future::poll(sleep.as_mut(), cx));
-                    this.place = None;
-                    return Poll::Ready(Some(Err(WasiError::HttpResponseTimeout)));
-                }
+                Poll::Pending => return this.poll_stalled(cx),
             }
         }
-        // Time still counts: a guest that only writes nothing is stalled.
-        let timeout = this.timeout;
-        let (since, _) = this
-            .stalled
-            .get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(timeout))));
-        if since.elapsed() >= timeout {
-            this.place = None;
-            return Poll::Ready(Some(Err(WasiError::HttpResponseTimeout)));
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
     fn is_end_stream(&self) -> bool {

@@ -94,7 +94,8 @@ impl Crew {
         self.heavy_until.store(until.as_millis() as u64, Ordering::Relaxed);
     }
 
-    fn starts_heavy(&self) -> bool {
+    /// Whether new instances begin in the heavy lane.
+    pub fn is_penalised(&self) -> bool {
         let until = self.heavy_until.load(Ordering::Relaxed);
         until != 0 && self.started.elapsed().as_millis() < u128::from(until)
     }
@@ -144,7 +145,7 @@ impl InstanceSet {
             in_flight: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             saturated: AtomicBool::new(false),
-            heavy: AtomicBool::new(self.crew.starts_heavy()),
+            heavy: AtomicBool::new(self.crew.is_penalised()),
             turns: AtomicU64::new(0),
         });
         worker.enter(job);
@@ -291,7 +292,7 @@ impl WorkerHandle {
 
     /// Moves back to its core, unless the plugin has been penalised.
     pub fn become_light(&self) -> bool {
-        if self.set.crew.starts_heavy() {
+        if self.set.crew.is_penalised() {
             return false;
         }
         self.heavy.store(false, Ordering::Relaxed);

@@ -15,6 +15,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use thread_priority::ThreadPriority;
+use thread_priority::unix::{
+    NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
+};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, Sleep};
 
@@ -25,6 +30,9 @@ use super::state::{GuestClock, SLICE, thread_cpu_time};
 
 /// How much less the heavy lane's threads weigh for the scheduler (nice value).
 const HEAVY_NICE: i32 = 10;
+/// CPU time a call after which an instance leaves its core even if it always gave it back
+/// in time: one that takes many short turns keeps the others waiting too.
+const LONG_SPELL: Duration = Duration::from_millis(50);
 /// How long an instance whose callers have all left may go on before it is ended: most requests end
 /// by themselves sooner, and a warm instance is worth that.
 pub const ABANDON_GRACE: Duration = Duration::from_millis(50);
@@ -33,36 +41,48 @@ pub const IDLE_INSTANCE: Duration = Duration::from_secs(10);
 
 /// Threads for instances that use the CPU for long.
 pub struct Lane {
-    runtime: Option<Runtime>,
+    polite: Option<Runtime>,
+    /// For plugins that have been ended for their CPU time: gets what nobody else wants.
+    idle: Option<Runtime>,
 }
 
 impl Lane {
-    /// `threads` threads of lower priority.
+    /// Twice `threads` threads of lower priority.
     ///
     /// # Errors
     /// When threads cannot be started.
     pub fn new(threads: usize) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads.max(1))
-            .thread_name("wharf-heavy")
-            .enable_all()
-            .on_thread_start(|| {
-                // On Linux this concerns the calling thread only. Refused: the lane is merely less
-                // polite.
-                let _refused = rustix::process::setpriority_process(None, HEAVY_NICE);
-            })
-            .build()?;
-        Ok(Self { runtime: Some(runtime) })
+        let runtime = |name, on_start: fn()| {
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(threads.max(1))
+                .thread_name(name)
+                .enable_all()
+                .on_thread_start(on_start)
+                .build()
+        };
+        // On Linux both concern the calling thread only. Refused: the lane is merely less polite.
+        let polite = runtime("wharf-heavy", || {
+            let _refused = rustix::process::setpriority_process(None, HEAVY_NICE);
+        })?;
+        let idle = runtime("wharf-penalty", || {
+            // A thread of this policy is preempted at once; one that is merely nice goes on for a
+            // slice, and a request that comes meanwhile waits for it.
+            let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+            let _refused =
+                set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
+        })?;
+        Ok(Self { polite: Some(polite), idle: Some(idle) })
     }
 
-    fn handle(&self) -> &tokio::runtime::Handle {
-        self.runtime.as_ref().expect("the runtime is taken only when the lane is dropped").handle()
+    fn handle(&self, is_penalised: bool) -> &tokio::runtime::Handle {
+        let runtime = if is_penalised { &self.idle } else { &self.polite };
+        runtime.as_ref().expect("the runtimes are taken only when the lane is dropped").handle()
     }
 }
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
+        for runtime in [self.polite.take(), self.idle.take()].into_iter().flatten() {
             // A guest that spins must not hold up the end of the process.
             runtime.shutdown_background();
         }
@@ -102,8 +122,11 @@ pub fn spawn(
 fn run(driver: Driver) {
     let worker = Arc::clone(&driver.worker);
     let crew = Arc::clone(&worker.set().crew);
-    let handle =
-        if worker.is_heavy() { crew.lane.handle().clone() } else { worker.set().runtime().clone() };
+    let handle = if worker.is_heavy() {
+        crew.lane.handle(crew.is_penalised()).clone()
+    } else {
+        worker.set().runtime().clone()
+    };
     crew.drain.spawn_on(&handle, async move {
         match driver.await {
             Outcome::Ended => worker.end(),
@@ -137,6 +160,11 @@ struct Driver {
 }
 
 impl Driver {
+    /// Whether its calls take more of the core than calls should.
+    fn is_long(&self) -> bool {
+        self.cpu > LONG_SPELL && self.cpu > LONG_SPELL * self.worker.begun_since_idle().max(1)
+    }
+
     /// What exceeds the limits, if anything does.
     fn excess(&self) -> Option<Failure> {
         let limit = self.worker.environment().manifest.limits.cpu_time;
@@ -230,7 +258,7 @@ impl Future for DriverFuture {
             driver.end_with(&Failure::NoResponse);
             return Poll::Ready(Outcome::Ended);
         }
-        let moves = if driver.guest.take_sliced() {
+        let moves = if driver.guest.take_sliced() || driver.is_long() {
             !heavy && driver.worker.become_heavy()
         } else {
             heavy && was_short && driver.worker.become_light()

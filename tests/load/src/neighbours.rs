@@ -25,16 +25,16 @@ pub(crate) fn neighbours(options: &Options) -> Result<()> {
         return Ok(());
     }
     let hostile = [
-        ("loops for ever", "hostile_loop"),
-        ("allocates for ever", "hostile_alloc"),
-        ("floods its output", "hostile_flood_output"),
-        ("writes nothing for ever", "hostile_zero_chunks"),
+        ("loops for ever", "hostile_loop", ""),
+        ("allocates for ever", "hostile_alloc", ""),
+        ("floods its output", "hostile_flood_output", "flood"),
+        ("writes nothing for ever", "hostile_zero_chunks", ""),
     ];
     let plain = guest(options, "p3_plain")?;
     let guests: Vec<Vec<u8>> =
-        hostile.iter().map(|(_, name)| guest(options, name)).collect::<Result<_>>()?;
+        hostile.iter().map(|(_, name, _)| guest(options, name)).collect::<Result<_>>()?;
     let mut plugins: Vec<(&str, &[u8], &str)> = vec![("hello", &plain, "")];
-    for ((_, name), component) in hostile.iter().zip(&guests) {
+    for ((_, name, _), component) in hostile.iter().zip(&guests) {
         plugins.push((name, component, HOSTILE));
     }
     let (server_place, client_place) = places(options);
@@ -45,13 +45,16 @@ pub(crate) fn neighbours(options: &Options) -> Result<()> {
     rows.extend(
         hostile
             .iter()
-            .map(|(what, _)| Row { name: format!("beside one that {what}"), runs: Vec::new() }),
+            .map(|(what, ..)| Row { name: format!("beside one that {what}"), runs: Vec::new() }),
     );
     let calls = AtomicU64::new(0);
     for _ in 0..options.rounds {
         for (index, row) in rows.iter_mut().enumerate() {
             let callers = match index.checked_sub(1) {
-                Some(which) => Callers::start(&server.http, hostile[which].1),
+                Some(which) => {
+                    let (_, plugin, path) = hostile[which];
+                    Callers::start(&server.http, &format!("/{plugin}/{path}"))
+                }
                 None => Callers::default(),
             };
             Generator::WrkFew.run(&url, std::time::Duration::from_secs(1), client_place)?;
@@ -76,11 +79,11 @@ struct Callers {
 }
 
 impl Callers {
-    fn start(address: &str, plugin: &str) -> Self {
+    fn start(address: &str, path: &str) -> Self {
         let mut callers = Self::default();
         for _ in 0..CALLERS {
             let (stop, ended) = (Arc::clone(&callers.stop), Arc::clone(&callers.ended));
-            let (address, path) = (address.to_owned(), format!("/{plugin}/"));
+            let (address, path) = (address.to_owned(), path.to_owned());
             callers.threads.push(std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     // However it ends, by an answer or a closed connection, it is over.
