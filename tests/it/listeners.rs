@@ -99,7 +99,7 @@ async fn mistakes_in_configuration_are_told_with_exit_code_2() {
         ("htttp = \"off\"", &[][..], "did you mean `http`"),
         ("", &["--http", "nonsense"], "nonsense"),
         ("", &["--http2", "perhaps"], "perhaps"),
-        ("[limits]\nheader-timeout = \"soon\"", &[], "wharf.toml:2: `soon` is not a duration"),
+        ("[limits]\nheader-timeout = \"soon\"", &[], "`header-timeout`: `soon` is not a duration"),
     ] {
         std::fs::write(&config, text).unwrap();
 
