@@ -72,6 +72,8 @@ async fn connections_per_address_are_bounded() {
     let refused = fourth.read(&mut byte).await;
 
     assert!(matches!(refused, Ok(0) | Err(_)), "{refused:?}");
+    let metrics = server.metrics().await;
+    assert!(metrics.contains("wharf_connections_refused_total{reason=\"address\"} 1"), "{metrics}");
     drop(held);
     server.until_get("/shop", |answer| answer.status == 200).await;
 }

@@ -76,6 +76,64 @@ pub struct ConnStates {
     pub closed: AtomicU64,
     /// Open now, by protocol (`Protocol as usize`).
     pub open: [AtomicU64; 3],
+    refused: [AtomicU64; RefusedConnection::ALL.len()],
+}
+
+impl ConnStates {
+    /// A connection was closed before it was served.
+    pub fn refuse(&self, reason: RefusedConnection) {
+        self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections refused for `reason` since start.
+    pub fn refused(&self, reason: RefusedConnection) -> u64 {
+        self.refused[reason as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// Why a connection was closed before it was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedConnection {
+    /// Too many in all.
+    Connections,
+    /// Too many from its address.
+    Address,
+    /// Too many handshakes at once.
+    Handshakes,
+    /// The TLS or QUIC handshake failed or took too long.
+    Handshake,
+    /// The client sent nothing in time, or left before it had.
+    Silent,
+    /// The server is draining.
+    Draining,
+    /// Accepting itself failed; for example no file descriptor is left.
+    Accept,
+}
+
+impl RefusedConnection {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::Connections,
+        Self::Address,
+        Self::Handshakes,
+        Self::Handshake,
+        Self::Silent,
+        Self::Draining,
+        Self::Accept,
+    ];
+
+    /// The metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Address => "address",
+            Self::Handshakes => "handshakes",
+            Self::Handshake => "handshake",
+            Self::Silent => "silent",
+            Self::Draining => "draining",
+            Self::Accept => "accept",
+        }
+    }
 }
 
 impl Conn {

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::http::conn::RefusedConnection;
 use crate::http::limits::Limits;
 
 /// Locks that the addresses are spread over, so that cores seldom meet at one.
@@ -20,7 +21,6 @@ pub struct Slots {
     most_per_address: usize,
     taken: AtomicUsize,
     by_address: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
-    refused: AtomicU64,
 }
 
 impl Slots {
@@ -31,32 +31,19 @@ impl Slots {
             most_per_address: limits.connections_per_address,
             taken: AtomicUsize::new(0),
             by_address: std::array::from_fn(|_| Mutex::default()),
-            refused: AtomicU64::new(0),
         })
     }
 
-    /// Takes a slot for a connection from `peer`; `None`, and counted, when there is none left.
-    pub fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Slot> {
-        let slot = self.try_take(counted_as(peer));
-        if slot.is_none() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
-        slot
-    }
-
-    /// Slots in use.
-    pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
-    }
-
-    /// Connections refused since start.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    fn try_take(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
+    /// Takes a slot for a connection from `peer`.
+    ///
+    /// # Errors
+    /// [`RefusedConnection::Connections`] or [`RefusedConnection::Address`] when there is none left.
+    pub fn take(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, RefusedConnection> {
+        let address = counted_as(peer);
         let room = |taken: usize| (taken < self.most).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok()?;
+        self.taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .map_err(|_full| RefusedConnection::Connections)?;
         let mut shard = self.shard(address).lock();
         let from_address = shard.entry(address).or_insert(0);
         if *from_address >= self.most_per_address {
@@ -66,11 +53,16 @@ impl Slots {
             }
             drop(shard);
             self.taken.fetch_sub(1, Ordering::Relaxed);
-            return None;
+            return Err(RefusedConnection::Address);
         }
         *from_address += 1;
         drop(shard);
-        Some(Slot { slots: Arc::clone(self), address })
+        Ok(Slot { slots: Arc::clone(self), address })
+    }
+
+    /// Slots in use.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
     fn shard(&self, address: IpAddr) -> &Mutex<HashMap<IpAddr, usize>> {
@@ -130,9 +122,9 @@ mod tests {
         drop(first);
         let third = slots.take(peer);
 
-        assert!(second.is_none());
-        assert!(third.is_some());
-        assert_eq!((slots.taken(), slots.refused()), (1, 1));
+        assert_eq!(second.err(), Some(RefusedConnection::Connections));
+        assert!(third.is_ok());
+        assert_eq!(slots.taken(), 1);
     }
 
     #[test]
@@ -144,7 +136,8 @@ mod tests {
         let other = slots.take(IpAddr::from([192, 0, 2, 2]));
 
         assert_eq!(held.iter().flatten().count(), 2);
-        assert!(other.is_some());
+        assert_eq!(held[2].as_ref().err(), Some(&RefusedConnection::Address));
+        assert!(other.is_ok());
     }
 
     #[test]
@@ -155,9 +148,9 @@ mod tests {
         let neighbour = slots.take("2001:db8::ffff:2".parse().unwrap());
         let elsewhere = slots.take("2001:db8:0:1::1".parse().unwrap());
 
-        assert!(first.is_some());
-        assert!(neighbour.is_none());
-        assert!(elsewhere.is_some());
+        assert!(first.is_ok());
+        assert!(neighbour.is_err());
+        assert!(elsewhere.is_ok());
     }
 
     #[test]
@@ -167,8 +160,8 @@ mod tests {
         let v4 = slots.take("192.0.2.7".parse().unwrap());
         let mapped = slots.take("::ffff:192.0.2.7".parse().unwrap());
 
-        assert!(v4.is_some());
-        assert!(mapped.is_none());
+        assert!(v4.is_ok());
+        assert!(mapped.is_err());
     }
 
     #[test]

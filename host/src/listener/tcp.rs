@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use super::rewind::Rewind;
 use super::slots::{Slot, Slots};
 use super::tls::{Accepted, Tls};
-use crate::http::conn::{Conn, Protocol};
+use crate::http::conn::{Conn, Protocol, RefusedConnection};
 use crate::http::h2::PREFACE;
 use crate::http::{Handle, Serving, h1, h2};
 
@@ -150,7 +150,10 @@ pub async fn serve<H: Handle>(
                 admit(stream, peer, tls.as_ref(), &slots, &serving);
             }
             Err(error) if is_of_one_connection(&error) => debug!(%error, "connection not accepted"),
-            Err(error) => tokio::time::sleep(back_off.next(&error)).await,
+            Err(error) => {
+                serving.states.refuse(RefusedConnection::Accept);
+                tokio::time::sleep(back_off.next(&error)).await;
+            }
         }
     }
     // Closing the socket would reset the connections that the kernel has already taken for us.
@@ -212,10 +215,14 @@ fn admit<H: Handle>(
     slots: &Arc<Slots>,
     serving: &Serving<H>,
 ) {
-    let Some(slot) = slots.take(peer.ip()) else {
-        // A reset instead of an orderly close: no socket of ours stays in TIME_WAIT for it.
-        let _closed_anyway = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-        return debug!(%peer, "no connection slot");
+    let slot = match slots.take(peer.ip()) {
+        Ok(slot) => slot,
+        Err(reason) => {
+            serving.states.refuse(reason);
+            // A reset instead of an orderly close: no socket of ours stays in TIME_WAIT for it.
+            let _closed_anyway = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            return debug!(%peer, reason = reason.label(), "connection refused");
+        }
     };
     let serving_connection = serving.clone();
     match tls.cloned() {
@@ -243,11 +250,16 @@ async fn cleartext<H: Handle>(
 ) {
     let Some(local) = prepare(&stream) else { return };
     let sniffed = if serving.http2 {
-        match timeout(serving.limits.sniff_timeout, sniff(&mut stream)).await {
-            Ok(Ok(Some(sniffed))) => sniffed,
-            Ok(Ok(None)) => return,
-            Ok(Err(error)) => return debug!(%peer, %error, "connection lost"),
-            Err(_) => return debug!(%peer, "no request in time"),
+        let sniffed = timeout(serving.limits.sniff_timeout, sniff(&mut stream)).await;
+        if let Ok(Ok(Some(sniffed))) = sniffed {
+            sniffed
+        } else {
+            serving.states.refuse(RefusedConnection::Silent);
+            return match sniffed {
+                Ok(Err(error)) => debug!(%peer, %error, "connection lost"),
+                Ok(Ok(_)) => debug!(%peer, "the client left without a request"),
+                Err(_) => debug!(%peer, "no request in time"),
+            };
         }
     } else {
         Sniffed::H1(Bytes::new())
@@ -293,12 +305,17 @@ async fn encrypted<H: Handle>(
     serving: Serving<H>,
 ) {
     let Some(local) = prepare(&stream) else { return };
-    let (stream, facts) = match timeout(serving.limits.handshake_timeout, tls.accept(stream)).await
-    {
+    let handshake = timeout(serving.limits.handshake_timeout, tls.accept(stream)).await;
+    let (stream, facts) = match handshake {
         Ok(Ok(Accepted::Tls(stream, facts))) => (stream, facts),
-        Ok(Ok(Accepted::Plain)) => return debug!(%peer, "plain HTTP on the TLS port"),
-        Ok(Err(error)) => return debug!(%peer, %error, "TLS handshake failed"),
-        Err(_) => return debug!(%peer, "no TLS handshake in time"),
+        unserved => {
+            serving.states.refuse(RefusedConnection::Handshake);
+            return match unserved {
+                Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
+                Ok(Ok(_)) => debug!(%peer, "plain HTTP on the TLS port"),
+                Err(_) => debug!(%peer, "no TLS handshake in time"),
+            };
+        }
     };
     let is_h2 = facts.alpn.as_deref() == Some("h2");
     let protocol = if is_h2 { Protocol::H2 } else { Protocol::H1 };

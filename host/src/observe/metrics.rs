@@ -19,7 +19,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::series::Series;
-use crate::http::conn::{ConnStates, Protocol};
+use crate::http::conn::{ConnStates, Protocol, RefusedConnection};
 use crate::http::rejection::Rejection;
 use crate::plugin::Failure;
 use crate::plugin::log::PluginLogs;
@@ -28,33 +28,6 @@ use crate::plugin::manifest::Mode;
 /// Upper bounds of the compile and reload buckets, in seconds.
 const SLOW_BUCKETS: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
-
-/// Why a connection was closed before it was served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RefusedConnection {
-    /// Too many in all.
-    Connections,
-    /// Too many from its address.
-    Address,
-    /// The TLS or QUIC handshake failed or took too long.
-    Handshake,
-    /// The server is draining.
-    Draining,
-    /// Accepting itself failed; for example no file descriptor is left.
-    Accept,
-}
-
-impl RefusedConnection {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::Address => "address",
-            Self::Handshake => "handshake",
-            Self::Draining => "draining",
-            Self::Accept => "accept",
-        }
-    }
-}
 
 /// The compiler that made a plugin's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -139,7 +112,6 @@ pub struct Metrics {
     pub series: Arc<Series>,
     failures: Family<PluginKind, Counter>,
     rejections: Family<Reason, Counter>,
-    refused: Family<Reason, Counter>,
     instances: Family<PluginMode, Gauge>,
     compile: Family<TierLabel, Histogram>,
     reloads: Family<PluginOutcome, Counter>,
@@ -156,7 +128,6 @@ impl Metrics {
             series: Arc::new(Series::new(cores)),
             failures: Family::default(),
             rejections: Family::default(),
-            refused: Family::default(),
             instances: Family::default(),
             compile: Family::new_with_constructor(slow),
             reloads: Family::default(),
@@ -177,11 +148,6 @@ impl Metrics {
         registry.register_collector(Box::new(Arc::clone(&self.host)));
         registry.register("wharf_failures", "Requests a plugin failed", self.failures.clone());
         registry.register("wharf_rejections", "Requests refused", self.rejections.clone());
-        registry.register(
-            "wharf_connections_refused",
-            "Connections closed unserved",
-            self.refused.clone(),
-        );
         registry.register("wharf_plugin_instances", "Instances alive", self.instances.clone());
         registry.register(
             "wharf_compile_seconds",
@@ -206,11 +172,6 @@ impl Metrics {
     /// A request was refused; also where no exchange was begun for it.
     pub fn rejected(&self, rejection: &Rejection) {
         self.rejections.get_or_create(&Reason { reason: rejection.label() }).inc();
-    }
-
-    /// A connection was closed unserved.
-    pub fn refused_connection(&self, reason: RefusedConnection) {
-        self.refused.get_or_create(&Reason { reason: reason.label() }).inc();
     }
 
     /// The number of a plugin's instances; the handle is cheap to keep, to raise and to lower.
@@ -312,6 +273,19 @@ impl Collector for Host {
         }
         let accepted = load(&states.accepted);
         counter(&mut encoder, "wharf_connections_accepted", "Connections accepted", accepted)?;
+        let help = "Connections closed unserved";
+        let mut metric = encoder.encode_descriptor(
+            "wharf_connections_refused",
+            help,
+            None,
+            MetricType::Counter,
+        )?;
+        for reason in RefusedConnection::ALL {
+            let labels = [("reason", reason.label())];
+            metric
+                .encode_family(&labels)?
+                .encode_counter::<NoLabelSet, _, u64>(&states.refused(reason), None)?;
+        }
         if let Some(logs) = self.plugin_logs.get() {
             let help = "Output of plugins that their logs did not take";
             let dropped = logs.dropped_bytes();

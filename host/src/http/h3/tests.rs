@@ -35,7 +35,7 @@ impl Paths {
 
     fn server_with(limits: Limits) -> (TestServer, mpsc::UnboundedReceiver<&'static str>) {
         let (dropped, receiver) = mpsc::unbounded_channel();
-        let admit = Arc::new(|_| -> Option<Box<dyn std::any::Any + Send>> { Some(Box::new(())) });
+        let admit = Arc::new(|_| -> Result<Box<dyn std::any::Any + Send>, _> { Ok(Box::new(())) });
         (TestServer::with(Self { dropped }, 1, limits, admit), receiver)
     }
 }

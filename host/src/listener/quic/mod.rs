@@ -27,7 +27,7 @@ use tokio::time::timeout;
 pub use self::steer::MAX_CORES;
 use self::steer::{CoreIds, Post, Steered};
 use crate::drain::Drain;
-use crate::http::conn::{Conn, Protocol};
+use crate::http::conn::{Conn, Protocol, RefusedConnection};
 use crate::http::limits::Limits;
 use crate::http::{Handle, Serving, h3};
 
@@ -48,9 +48,10 @@ const SEND_WINDOW: u64 = 8 << 20;
 /// Unidirectional streams at once: control, two of QPACK, and room for grease.
 const UNI_STREAMS: u32 = 8;
 
-/// Takes a connection slot for a peer; `None` refuses it. The slot is free when what is returned is
-/// dropped.
-pub type Admit = Arc<dyn Fn(IpAddr) -> Option<Box<dyn Any + Send>> + Send + Sync>;
+/// Takes a connection slot for a peer, or says why there is none. The slot is free when what is
+/// returned is dropped.
+pub type Admit =
+    Arc<dyn Fn(IpAddr) -> Result<Box<dyn Any + Send>, RefusedConnection> + Send + Sync>;
 
 /// Why QUIC cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -190,6 +191,7 @@ pub async fn serve<H: Handle>(endpoint: Endpoint, serving: Serving<H>, admit: Ad
         let Some(incoming) = incoming else { break };
         let pending = handshakes.load(Ordering::Relaxed);
         if pending >= MAX_HANDSHAKES {
+            serving.states.refuse(RefusedConnection::Handshakes);
             incoming.refuse();
             continue;
         }
@@ -198,9 +200,13 @@ pub async fn serve<H: Handle>(endpoint: Endpoint, serving: Serving<H>, admit: Ad
             let _retried = incoming.retry();
             continue;
         }
-        let Some(slot) = admit(incoming.remote_address().ip()) else {
-            incoming.refuse();
-            continue;
+        let slot = match admit(incoming.remote_address().ip()) {
+            Ok(slot) => slot,
+            Err(reason) => {
+                serving.states.refuse(reason);
+                incoming.refuse();
+                continue;
+            }
         };
         let handshake = Handshake::begin(&handshakes);
         let endpoint = endpoint.clone();
@@ -214,7 +220,10 @@ pub async fn serve<H: Handle>(endpoint: Endpoint, serving: Serving<H>, admit: Ad
     loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
-                Some(incoming) => incoming.refuse(),
+                Some(incoming) => {
+                    serving.states.refuse(RefusedConnection::Draining);
+                    incoming.refuse();
+                }
                 None => break,
             },
             () = endpoint.wait_idle() => break,
@@ -247,14 +256,14 @@ async fn connection<H: Handle>(
 ) {
     let peer = incoming.remote_address();
     let Some(connection) = shake(incoming, serving.limits.handshake_timeout).await else {
-        return;
+        return serving.states.refuse(RefusedConnection::Handshake);
     };
     drop(handshake);
     let tls = facts::tls(&connection);
     if tls.alpn.as_deref().map(str::as_bytes) != Some(h3::ALPN) {
         // RFC 9001 §8.1 has TLS refuse it; a configuration without ALPN would let it pass.
         connection.close(VarInt::from_u32(NO_APPLICATION_PROTOCOL), b"no h3");
-        return;
+        return serving.states.refuse(RefusedConnection::Handshake);
     }
     let conn = Conn::new(
         serving.core,

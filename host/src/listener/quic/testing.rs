@@ -29,7 +29,7 @@ pub(crate) struct TestServer {
 
 impl TestServer {
     pub(crate) fn start<H: Handle>(handler: H) -> Self {
-        Self::with(handler, 1, Limits::default(), Arc::new(|_| Some(Box::new(()))))
+        Self::with(handler, 1, Limits::default(), Arc::new(|_| Ok(Box::new(()))))
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "reads better in tests")]

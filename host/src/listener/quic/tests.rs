@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::testing::{PATIENCE, TestServer, reuse_port};
 use crate::http::Handle;
 use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::conn::Conn;
+use crate::http::conn::{Conn, RefusedConnection};
 use crate::http::h3;
 use crate::http::limits::Limits;
 
@@ -52,7 +52,7 @@ async fn tls_facts_of_a_connection_are_known() {
 
 #[tokio::test]
 async fn a_client_whose_address_changes_stays_with_its_core() {
-    let server = TestServer::with(Facts, 4, Limits::default(), Arc::new(|_| Some(Box::new(()))));
+    let server = TestServer::with(Facts, 4, Limits::default(), Arc::new(|_| Ok(Box::new(()))));
     let endpoint = server.client(h3::ALPN);
     let connection = endpoint.connect(server.addr, "localhost").unwrap().await.unwrap();
     let mut client = Client::new(connection).await;
@@ -69,7 +69,7 @@ async fn a_client_whose_address_changes_stays_with_its_core() {
 
 #[tokio::test]
 async fn cores_share_new_connections() {
-    let server = TestServer::with(Facts, 2, Limits::default(), Arc::new(|_| Some(Box::new(()))));
+    let server = TestServer::with(Facts, 2, Limits::default(), Arc::new(|_| Ok(Box::new(()))));
     let mut seen = [0; 2];
 
     for _ in 0..24 {
@@ -96,10 +96,10 @@ async fn a_peer_without_a_slot_is_refused_and_slots_are_given_back() {
         Limits::default(),
         Arc::new(move |_| {
             if slots.fetch_add(1, Ordering::SeqCst) == 0 {
-                return Some(Box::new(Slot(Arc::clone(&slots))));
+                return Ok(Box::new(Slot(Arc::clone(&slots))));
             }
             slots.fetch_sub(1, Ordering::SeqCst);
-            None
+            Err(RefusedConnection::Connections)
         }),
     );
     let first = server.connect().await;
@@ -138,7 +138,7 @@ async fn a_handshake_that_stands_still_is_dropped() {
         Facts,
         1,
         limits,
-        Arc::new(move |_| Some(Box::new(Gone(Arc::clone(&slot))))),
+        Arc::new(move |_| Ok(Box::new(Gone(Arc::clone(&slot))))),
     );
     // Between client and server, somebody lets the first datagram through and nothing else.
     let between = tokio::net::UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();

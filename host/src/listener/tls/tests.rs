@@ -9,7 +9,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::conn::{Conn, ConnStates};
+use crate::http::conn::{Conn, ConnStates, RefusedConnection};
 use crate::http::h2::PREFACE;
 use crate::http::limits::Limits;
 use crate::http::{Handle, Serving};
@@ -241,7 +241,7 @@ async fn connections_past_the_limit_are_closed_and_counted() {
 
     assert_eq!(refused.unwrap_or(0), 0);
     assert!(answered.starts_with("HTTP/1.1 200 "));
-    assert_eq!(server.slots.refused(), 1);
+    assert_eq!(server.serving.states.refused(RefusedConnection::Address), 1);
 }
 
 #[tokio::test]
