@@ -103,7 +103,7 @@ impl App {
         let route = self.route(&parts, &authority)?;
         guard.routed(&route.plugin.name, &route.pattern);
 
-        let body = self.bounded(&route, body)?;
+        let body = guard.metered(self.bounded(&route, body)?);
         let permit = self.admission.enter().await?;
         forward_uri(&mut parts, conn, &authority, &route)?;
         forward_trace(&mut parts, guard);
