@@ -128,6 +128,12 @@ async fn run(
     let mut seen = signatures(&registry);
     let mut rescan = tokio::time::interval(RESCAN);
     rescan.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let look = |seen: &mut _, due: &mut HashMap<String, Instant>, all| {
+        for name in different(&registry, seen, all) {
+            // A file that is being copied looks different each time, and waits until it does not.
+            due.insert(name, Instant::now() + CHANGE_SETTLE);
+        }
+    };
     loop {
         let next = due.values().min().copied();
         let settled = async {
@@ -150,7 +156,7 @@ async fn run(
                 // The watcher failed to start: metadata it is.
                 None => {
                     rescan.tick().await;
-                    compare(&registry, &mut seen, false);
+                    look(&mut seen, &mut due, false);
                 }
             },
             () = settled => {
@@ -164,7 +170,7 @@ async fn run(
             }
             _ = rescan.tick() => {
                 let all = overflowed.swap(false, Ordering::Relaxed);
-                compare(&registry, &mut seen, all);
+                look(&mut seen, &mut due, all);
             }
         }
     }
@@ -206,15 +212,11 @@ fn signature(dir: &Path, name: &str) -> Signature {
         .collect()
 }
 
-/// Refreshes what looks different than before, or all.
-fn compare(registry: &Arc<Registry>, seen: &mut HashMap<String, Signature>, all: bool) {
-    let now = signatures(registry);
-    for (name, signature) in &now {
-        if all || seen.get(name) != Some(signature) {
-            refresh(registry, name.clone());
-        }
-    }
-    *seen = now;
+/// The plugins that look different than before, or all.
+fn different(registry: &Registry, seen: &mut HashMap<String, Signature>, all: bool) -> Vec<String> {
+    let before = std::mem::replace(seen, signatures(registry));
+    let differs = |(name, now): &(&String, &Signature)| all || before.get(*name) != Some(*now);
+    seen.iter().filter(differs).map(|(name, _)| name.clone()).collect()
 }
 
 #[cfg(test)]
