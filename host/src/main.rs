@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-/// Per-thread heaps suit one runtime a core, and guests' streams allocate much.
+/// Guests' calls allocate much, and compilers for a moment very much: what they leave is given back
+/// to the system by jemalloc's own threads, also when nobody allocates any more.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     wharf::cli::run()

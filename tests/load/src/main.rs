@@ -23,7 +23,7 @@ mod servers;
 
 // As the host has it: an allocator would be a difference that is not the one measured.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[derive(Parser)]
 #[command(about = "Measures wharf beside a native server of the same stack")]
