@@ -32,10 +32,10 @@ pub enum Protocol {
 }
 
 /// A request's body.
-type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 type H3Sender = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
 
-enum Connection {
+pub(crate) enum Connection {
     H1(http1::SendRequest<Body>),
     H2(http2::SendRequest<Body>),
     H3 { sender: H3Sender, _endpoint: quinn::Endpoint },
@@ -43,7 +43,7 @@ enum Connection {
 
 /// A client with one connection.
 pub struct Client {
-    connection: Connection,
+    pub(crate) connection: Connection,
     authority: String,
     scheme: &'static str,
 }

@@ -92,6 +92,20 @@ impl Builder {
         self
     }
 
+    /// Adds a sample plugin, as `cargo xtask guests` left it in its folder.
+    #[must_use]
+    pub fn sample(mut self, name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins").join(name);
+        for file in ["plugin.toml".to_owned(), format!("{name}.wasm")] {
+            let path = folder.join(&file);
+            let bytes = fs::read(&path).unwrap_or_else(|error| {
+                panic!("{}: {error}; run `cargo xtask guests`", path.display())
+            });
+            self = self.file(&format!("{name}/{file}"), &bytes);
+        }
+        self
+    }
+
     /// Adds command-line arguments.
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
@@ -213,6 +227,20 @@ impl TestServer {
         let begun = Instant::now();
         while !self.log().contains(text) {
             assert!(begun.elapsed() < EVENTUALLY, "no `{text}` in the log:\n{}", self.log());
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until a plugin has printed `text`, which is in a log of its own.
+    pub async fn until_printed(&self, plugin: &str, text: &str) {
+        let path = self.data().join("logs/plugins").join(plugin).with_extension("log");
+        let begun = Instant::now();
+        loop {
+            let log = fs::read_to_string(&path).unwrap_or_default();
+            if log.contains(text) {
+                return;
+            }
+            assert!(begun.elapsed() < EVENTUALLY, "no `{text}` in {}:\n{log}", path.display());
             sleep(Duration::from_millis(10)).await;
         }
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::Method;
-use wharf_tests::{TestServer, guest};
+use wharf_tests::{Protocol, TestServer, guest};
 
 #[tokio::test]
 async fn middleware_of_either_wasi_wraps_plugins_of_either() {
@@ -79,4 +79,50 @@ async fn a_plugin_is_never_served_without_its_middleware() {
 
     std::fs::remove_file(server.plugins().join("guard.wasm")).unwrap();
     server.until_get("/shop", |answer| answer.status == 404).await;
+}
+
+#[tokio::test]
+async fn requests_beside_open_streams_reach_their_own_plugin() {
+    let server = TestServer::builder()
+        .plugin("mw", &guest("mw_p3"))
+        .manifest("mw", "routes = []")
+        .plugin("stream", &guest("p3_stream"))
+        .manifest("stream", r#"middleware = ["mw"]"#)
+        .plugin("facts", &guest("p3_exchange"))
+        .manifest("facts", r#"middleware = ["mw"]"#)
+        .start()
+        .await;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let mut client = server.h1().await;
+        let stream = client.open("/stream?chunks=0&size=1&delay_ms=50").await;
+        open.push((client, stream));
+    }
+
+    for _ in 0..4 {
+        let answer = server.client(Protocol::H2).await.get("/facts").await;
+
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.json()["protocol"], "HTTP/2");
+    }
+}
+
+#[tokio::test]
+async fn middleware_has_at_least_the_time_of_what_it_wraps() {
+    let server = TestServer::builder()
+        .plugin("mw", &guest("mw_p3"))
+        .manifest("mw", "routes = []\n[limits]\nrequest-timeout = \"200ms\"")
+        .plugin("sleep", &guest("p3_sleep"))
+        .manifest("sleep", r#"middleware = ["mw"]"#)
+        .plugin("stream", &guest("p3_stream"))
+        .manifest("stream", r#"middleware = ["mw"]"#)
+        .start()
+        .await;
+
+    let slow = server.h1().await.get("/sleep?ms=600").await;
+    let stream = server.h1().await.get("/stream?chunks=2&size=1&delay_ms=600").await;
+
+    assert_eq!(slow.status, 200, "{slow:?}");
+    assert_eq!(stream.text(), "ab");
+    assert!(stream.broken.is_none(), "{stream:?}");
 }

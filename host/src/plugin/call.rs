@@ -55,6 +55,8 @@ pub struct Call {
     pub token: Token,
     /// Where a middleware's own request goes on.
     pub next: Option<Next>,
+    /// How long it may take to its head, and then between two frames of its body.
+    pub timeout: Duration,
     /// The guest task, once it runs.
     pub task: OnceLock<GuestTaskId>,
     /// The worker that runs it, once one does.
@@ -68,11 +70,12 @@ pub struct Call {
 
 impl Call {
     /// A call that has not begun.
-    pub fn new(exchange: &Arc<Exchange>, next: Option<Next>) -> Arc<Self> {
+    pub fn new(exchange: &Arc<Exchange>, next: Option<Next>, timeout: Duration) -> Arc<Self> {
         Arc::new(Self {
             exchange: Arc::clone(exchange),
             token: Token::random(),
             next,
+            timeout,
             task: OnceLock::new(),
             worker: OnceLock::new(),
             original: Mutex::new(None),
@@ -182,7 +185,8 @@ const EMPTY_PAUSE: Duration = Duration::from_millis(10);
 
 impl CallBody {
     /// The body of `call`'s answer.
-    pub fn new(inner: WasiBody, call: Arc<Call>, place: Arc<Place>, timeout: Duration) -> Self {
+    pub fn new(inner: WasiBody, call: Arc<Call>, place: Arc<Place>) -> Self {
+        let timeout = call.timeout;
         let guard = AbandonGuard::new(call);
         let (stalled, pause) = (None, None);
         Self { inner, guard, place: Some(place), timeout, stalled, empty: 0, pause }

@@ -51,7 +51,10 @@ impl Chain {
         };
         let next =
             (index + 1 < self.links.len()).then(|| Next { chain: self.clone(), index: index + 1 });
-        plugin.call(self.core, exchange, next, permit, request).await
+        // A middleware has at least as long as what it wraps: it waits for that.
+        let behind = self.links[index..].iter();
+        let timeout = behind.map(|link| link.manifest.limits.request_timeout).max();
+        plugin.call(self.core, exchange, next, timeout.unwrap_or_default(), permit, request).await
     }
 }
 

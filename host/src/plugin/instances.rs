@@ -437,10 +437,9 @@ impl WorkerHandle {
             };
             (reply, place)
         };
-        let timeout = self.environment().manifest.limits.request_timeout;
         let answer = answer.map(|response| {
             response.map(|body| {
-                let body = CallBody::new(body, Arc::clone(call), place, timeout);
+                let body = CallBody::new(body, Arc::clone(call), place);
                 WasiBody::new(body)
             })
         });
@@ -500,7 +499,7 @@ impl WorkerHandle {
         *request.headers_mut() = http::HeaderMap::from(replay.headers);
         // The first place gives its permit back when the lost store is dropped; the second attempt
         // runs beyond the limit for that moment.
-        let call = Call::new(&call.exchange, call.next.clone());
+        let call = Call::new(&call.exchange, call.next.clone(), call.timeout);
         super::set_token(request.headers_mut(), &call.token);
         let permit = crate::admit::Permit::unlimited();
         self.set.dispatch(Job { call, request, reply, permit, retried: true });

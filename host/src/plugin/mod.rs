@@ -180,15 +180,15 @@ impl Plugin {
         core: usize,
         exchange: &Arc<Exchange>,
         next: Option<Next>,
+        timeout: Duration,
         permit: Permit,
         mut request: Request<WasiBody>,
     ) -> Answer {
-        let call = Call::new(exchange, next);
+        let call = Call::new(exchange, next, timeout);
         set_token(request.headers_mut(), &call.token);
         let (reply, answer) = oneshot::channel();
         let mut guard = AbandonGuard::new(Arc::clone(&call));
         self.sets[core].dispatch(Job { call, request, reply, permit, retried: false });
-        let timeout = self.manifest.limits.request_timeout;
         match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(answer)) => {
                 // An answer's body has a guard of its own.

@@ -63,8 +63,10 @@ type Calling = Option<(Arc<Call>, crate::plugin::chain::Next)>;
 fn calling(mut store: wasmtime::StoreContextMut<'_, HostState>) -> wasmtime::Result<Calling> {
     let tasks: Vec<_> = store.async_call_stack()?.collect();
     let calls = &store.data().calls;
+    // The newest: a call whose body still goes out may have had the same task, which has ended, and
+    // whose id was given out again.
     let by_task =
-        calls.iter().find(|call| call.task.get().is_some_and(|task| tasks.contains(task)));
+        calls.iter().rev().find(|call| call.task.get().is_some_and(|task| tasks.contains(task)));
     let ((Some(call), _) | (None, [call])) = (by_task, calls.as_slice()) else {
         return Ok(None);
     };
