@@ -3,6 +3,8 @@
 //! The host names the exchange by an unguessable token in the header `wharf-exchange`, which
 //! `wharf:host/exchange` opens. Other hosts set no such header.
 
+use std::time::Duration;
+
 /// The header that carries the exchange's token.
 pub const EXCHANGE_HEADER: &str = "wharf-exchange";
 
@@ -75,6 +77,19 @@ pub struct ConnectionStates {
     pub closed: u64,
 }
 
+/// Why early hints were not sent. Never a reason to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HintError {
+    /// The client may not cope with an interim response: an HTTP/1.1 client that is not known to.
+    Unsupported,
+    /// The response has begun, or the exchange is over.
+    TooLate,
+    /// Not a value of the `Link` field, or none at all.
+    Invalid,
+    /// More than 8 times for one response, or more than 8 KiB.
+    TooMany,
+}
+
 /// An open exchange; valid until its response has ended.
 #[derive(Debug)]
 pub struct Exchange {
@@ -132,6 +147,39 @@ impl Exchange {
     pub fn is_cancelled(&self) -> bool {
         self.inner.cancelled()
     }
+
+    /// Sends `103 Early Hints` (RFC 8297) at once, with these values of `Link`, for example
+    /// `</app.css>; rel=preload; as=style`. Name them in the response as well: not every client sees
+    /// the hints.
+    ///
+    /// # Errors
+    /// Why nothing was sent; it does not concern the response.
+    pub fn early_hints(&self, links: &[&str]) -> Result<(), HintError> {
+        let links: Vec<String> = links.iter().map(|&link| link.to_owned()).collect();
+        self.inner.early_hints(&links).map_err(|why| match why {
+            bindings::HintError::Unsupported => HintError::Unsupported,
+            bindings::HintError::TooLate => HintError::TooLate,
+            bindings::HintError::Invalid => HintError::Invalid,
+            bindings::HintError::TooMany => HintError::TooMany,
+        })
+    }
+
+    /// Ends the response, as one that broke off, unless its last byte is sent by then. Can be set
+    /// anew, before and after the response has begun; `None` takes it back.
+    pub fn set_write_deadline(&self, from_now: Option<Duration>) {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.inner.set_write_deadline(from_now.map(milliseconds));
+    }
+
+    /// Sends at the most so many bytes of body a second. `None` takes the limit back.
+    pub fn set_bandwidth_limit(&self, bytes_per_second: Option<u64>) {
+        self.inner.set_bandwidth_limit(bytes_per_second);
+    }
+
+    /// Holds the body back until it ends or 1 MiB of it is there.
+    pub fn set_buffered(&self, buffered: bool) {
+        self.inner.set_buffered(buffered);
+    }
 }
 
 #[cfg(not(target_family = "wasm"))]
@@ -158,6 +206,29 @@ impl Exchange {
 
     /// True once the client has left or the host has given the exchange up.
     pub fn is_cancelled(&self) -> bool {
+        match self.inner {}
+    }
+
+    /// Sends `103 Early Hints`.
+    ///
+    /// # Errors
+    /// Why nothing was sent.
+    pub fn early_hints(&self, _links: &[&str]) -> Result<(), HintError> {
+        match self.inner {}
+    }
+
+    /// Ends the response unless its last byte is sent by then.
+    pub fn set_write_deadline(&self, _from_now: Option<Duration>) {
+        match self.inner {}
+    }
+
+    /// Sends at the most so many bytes of body a second.
+    pub fn set_bandwidth_limit(&self, _bytes_per_second: Option<u64>) {
+        match self.inner {}
+    }
+
+    /// Holds the body back.
+    pub fn set_buffered(&self, _buffered: bool) {
         match self.inner {}
     }
 }

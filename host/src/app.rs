@@ -13,6 +13,8 @@ use crate::drain::Drain;
 use crate::http::Handle;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::conn::Conn;
+use crate::http::control::controlled;
+use crate::http::interim::Interim;
 use crate::http::limits::Limits;
 use crate::http::rejection::{Rejection, failure_response};
 use crate::http::validate;
@@ -49,10 +51,11 @@ impl Handle for App {
         &self,
         conn: &Arc<Conn>,
         request: Request<RequestBody>,
+        interim: Arc<Interim>,
     ) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
         let mut guard = self.observer.begin(conn, &parts);
-        let response = match self.answer(conn, parts, body, &mut guard).await {
+        let response = match self.answer(conn, parts, body, interim, &mut guard).await {
             Ok(response) => response,
             Err(Refusal::Rejection(rejection)) => {
                 guard.rejected(&rejection);
@@ -97,6 +100,7 @@ impl App {
         conn: &Arc<Conn>,
         mut parts: request::Parts,
         body: RequestBody,
+        interim: Arc<Interim>,
         guard: &mut RequestGuard,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let authority = authority(&parts)?;
@@ -108,14 +112,15 @@ impl App {
         forward_uri(&mut parts, conn, &authority, &route)?;
         forward_trace(&mut parts, guard);
 
-        let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern);
+        let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern, interim);
         let body = plugin::guest_body(&exchange, body);
         let chain = self.chain(conn, &route);
         let answer = chain.enter(&exchange, Request::from_parts(parts, body)).await;
         let response = resolve(&exchange, answer)?;
         let (mut head, body) = response.into_parts();
         validate::response(head.status, &mut head.headers).map_err(Refusal::Failure)?;
-        let body = plugin::response_body(body).await.holding(permit);
+        let body = plugin::response_body(body).await;
+        let body = controlled(body, &exchange.control).holding(permit);
         Ok(Response::from_parts(head, body))
     }
 

@@ -4,6 +4,7 @@
 
 mod admin;
 mod capabilities;
+mod control;
 mod drain;
 mod hostile;
 mod listeners;

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::http::Handle;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::conn::Conn;
+use crate::http::interim::Interim;
 use crate::http::rejection::Rejection;
 use crate::observe::Metrics;
 
@@ -124,6 +125,7 @@ impl Handle for AdminState {
         &self,
         _conn: &Arc<Conn>,
         request: Request<RequestBody>,
+        _interim: Arc<Interim>,
     ) -> Response<ResponseBody> {
         answer(self, &request)
     }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use super::control::Control;
 use super::limits::{BODY_IDLE_TIMEOUT, BODY_MIN_RATE, Limits};
 use super::validate;
 use crate::plugin::Failure;
@@ -36,6 +37,9 @@ pub enum BodyError {
         /// The limit in force.
         limit: u64,
     },
+    /// The deadline that was set for the response has passed.
+    #[error("the write deadline has passed")]
+    Deadline,
     /// Not as long as `content-length` says (RFC 9110 §8.6, RFC 9113 §8.1.1).
     #[error("the body is not as long as its content-length says")]
     Length,
@@ -277,24 +281,25 @@ pub struct ResponseBody {
     /// Dropped, in order, with the body: the admission permit, the exchange, the route snapshot.
     held: Vec<Box<dyn Any + Send>>,
     observer: Option<Box<dyn BodyObserver>>,
+    control: Option<Arc<Control>>,
 }
 
 impl ResponseBody {
     /// No body at all.
     pub fn empty() -> Self {
-        Self { inner: Inner::Empty, held: Vec::new(), observer: None }
+        Self { inner: Inner::Empty, held: Vec::new(), observer: None, control: None }
     }
 
     /// A complete body.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let inner = if bytes.is_empty() { Inner::Empty } else { Inner::Full(bytes) };
-        Self { inner, held: Vec::new(), observer: None }
+        Self { inner, held: Vec::new(), observer: None, control: None }
     }
 
     /// A body that is produced while it is sent.
     pub fn stream(body: BoxedBody) -> Self {
-        Self { inner: Inner::Stream(body), held: Vec::new(), observer: None }
+        Self { inner: Inner::Stream(body), held: Vec::new(), observer: None, control: None }
     }
 
     /// The same body, which drops `value` when it is over or given up.
@@ -309,6 +314,18 @@ impl ResponseBody {
     pub fn observed(mut self, observer: Box<dyn BodyObserver>) -> Self {
         self.observer = Some(observer);
         self
+    }
+
+    /// The same body, whose deadline is `control`'s.
+    #[must_use]
+    pub fn under(mut self, control: Arc<Control>) -> Self {
+        self.control = Some(control);
+        self
+    }
+
+    /// When its last byte must be sent, also to a client that takes nothing meanwhile.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.control.as_ref().and_then(|control| control.deadline())
     }
 
     /// The same guards and observer over no bytes: what HEAD, 204 and 304 send. The producer is

@@ -10,10 +10,12 @@ use http::{HeaderValue, Request, Response};
 
 pub mod body;
 pub mod conn;
+pub mod control;
 pub(crate) mod date;
 pub mod h1;
 pub mod h2;
 pub mod h3;
+pub mod interim;
 pub mod limits;
 pub mod rejection;
 pub mod settle;
@@ -21,18 +23,21 @@ pub mod validate;
 
 use self::body::{RequestBody, ResponseBody};
 use self::conn::{Conn, ConnStates};
+use self::interim::Interim;
 use self::limits::Limits;
 use self::rejection::Rejection;
 use crate::drain::Drain;
 
 /// What a protocol hands its requests to: `App`, or a closure's worth of it in tests.
 pub trait Handle: Send + Sync + 'static {
-    /// Answers one request. It cannot fail: whatever goes wrong is a response. Dropping the future
-    /// cancels the exchange, as does dropping the response body before its end.
+    /// Answers one request, perhaps after heads in `interim`. It cannot fail: whatever goes wrong is
+    /// a response. Dropping the future cancels the exchange, as does dropping the response body
+    /// before its end.
     fn handle(
         &self,
         conn: &Arc<Conn>,
         request: Request<RequestBody>,
+        interim: Arc<Interim>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send;
 
     /// Answers a request that the protocol or the validator refuses.

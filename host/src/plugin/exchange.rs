@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 
 use super::Failure;
 use crate::http::conn::Conn;
+use crate::http::control::Control;
+use crate::http::interim::Interim;
 
 /// One exchange. Shared by the pipeline, the calls that serve it and the interfaces.
 #[derive(Debug)]
@@ -20,18 +22,29 @@ pub struct Exchange {
     pub ordinal: u64,
     /// The pattern that matched.
     pub route: Arc<str>,
+    /// Heads before the final one.
+    pub interim: Arc<Interim>,
+    /// What is wished for the response.
+    pub control: Arc<Control>,
     cancelled: AtomicBool,
     failure: Mutex<Option<Failure>>,
 }
 
 impl Exchange {
     /// An exchange that is about to be handed to a plugin.
-    pub fn new(request_id: &str, conn: &Arc<Conn>, route: &Arc<str>) -> Arc<Self> {
+    pub fn new(
+        request_id: &str,
+        conn: &Arc<Conn>,
+        route: &Arc<str>,
+        interim: Arc<Interim>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             request_id: request_id.into(),
             conn: Arc::clone(conn),
             ordinal: conn.requests(),
             route: Arc::clone(route),
+            interim,
+            control: Arc::default(),
             cancelled: AtomicBool::new(false),
             failure: Mutex::new(None),
         })

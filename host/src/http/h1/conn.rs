@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::HOST;
+use http::header::{HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -22,11 +22,12 @@ use super::body::{Demand, Feeder, slot};
 use super::decode::{Decoded, Decoder};
 use super::output::Output;
 use super::parse::{self, HeadScanner};
-use super::respond::{Asked, Framing, write_head};
+use super::respond::{Asked, Framing, write_early_hints, write_head};
 use super::timer::{DrainWatch, Timer};
 use super::{LINGER_BYTES, LINGER_TIMEOUT, READ_AHEAD};
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::conn::{Conn, Protocol};
+use crate::http::interim::{Interim, copes_on_h1};
 use crate::http::limits::{DISCARD_BYTES, DISCARD_TIMEOUT, Limits};
 use crate::http::rejection::Rejection;
 use crate::http::{Handle, Serving, unread, validate};
@@ -76,6 +77,7 @@ struct Prepared {
     request: Request<RequestBody>,
     asked: Asked,
     inbound: Option<Inbound>,
+    interim: Arc<Interim>,
 }
 
 /// The request body's way in.
@@ -93,6 +95,7 @@ struct Exchange<F> {
     phase: Phase<F>,
     asked: Asked,
     inbound: Option<Inbound>,
+    interim: Arc<Interim>,
     /// A half-closed client counts as gone then, unless a response has begun.
     gone_at: Option<Instant>,
     /// What keeps the finished exchange open (a body that does not end, an unread request) ends
@@ -148,14 +151,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
                     let _active = self.conn.begin_exchange();
                     let conn = self.conn;
                     // Boxed, so that an idle connection does not carry the handler's state.
-                    let future = Box::pin(handler.handle(conn, prepared.request));
-                    self.exchange(future, prepared.asked, prepared.inbound).await
+                    let Prepared { request, asked, inbound, interim } = prepared;
+                    let future = Box::pin(handler.handle(conn, request, Arc::clone(&interim)));
+                    self.exchange(future, asked, inbound, interim).await
                 }
                 Err(rejection) => {
                     tracing::debug!(conn = self.conn.id, reason = %rejection, "request refused");
                     let response = handler.reject(self.conn, &unread(), rejection);
                     let response = Box::pin(ready(response));
-                    match self.exchange(response, Asked::unknown(&method), None).await {
+                    let none = Arc::new(Interim::new(false));
+                    match self.exchange(response, Asked::unknown(&method), None, none).await {
                         // Whatever followed it is unread.
                         Some(Ending::Close { .. }) => Some(Ending::Close { linger: true }),
                         other => other,
@@ -247,9 +252,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
             takes_trailers: validated.takes_trailers,
             persist: !validated.close,
         };
+        let hints =
+            asked.version == Version::HTTP_11 && copes_on_h1(request.headers().get(USER_AGENT));
+        let interim = Arc::new(Interim::new(hints));
         let (body, inbound) = self.inbound(&validated);
         let request = request.map(|()| body);
-        (Ok(Prepared { request, asked, inbound }), method)
+        (Ok(Prepared { request, asked, inbound, interim }), method)
     }
 
     fn inbound(&mut self, validated: &validate::Validated) -> (RequestBody, Option<Inbound>) {
@@ -281,6 +289,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
         future: Pin<Box<F>>,
         asked: Asked,
         inbound: Option<Inbound>,
+        interim: Arc<Interim>,
     ) -> Option<Ending>
     where
         F: Future<Output = Response<ResponseBody>>,
@@ -289,6 +298,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
             phase: Phase::Handling(future),
             asked,
             inbound,
+            interim,
             gone_at: None,
             patience: None,
         };
@@ -353,7 +363,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
         F: Future<Output = Response<ResponseBody>>,
     {
         if let Phase::Handling(future) = &mut exchange.phase {
-            let Poll::Ready(response) = future.as_mut().poll(cx) else { return Ok(()) };
+            let polled = future.as_mut().poll(cx);
+            while let Poll::Ready(fields) = exchange.interim.poll_next(cx) {
+                write_early_hints(self.output.head(), &fields);
+            }
+            let Poll::Ready(response) = polled else { return Ok(()) };
+            exchange.interim.close();
             let (body, framing) = self.begin_response(cx, exchange, response);
             exchange.phase = Phase::Sending(body, framing);
         }
@@ -498,11 +513,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
         let stalled = self.output.stalled().map(|since| since + self.limits.write_idle_timeout);
         let gone = exchange.gone_at.filter(|_| matches!(exchange.phase, Phase::Handling(_)));
         let patience = exchange.patience.filter(|_| stalled.is_none());
-        let Some(deadline) = [stalled, gone, patience].into_iter().flatten().min() else {
+        let set = match &exchange.phase {
+            Phase::Sending(body, _) => body.deadline(),
+            _ => None,
+        };
+        let Some(deadline) = [stalled, gone, patience, set].into_iter().flatten().min() else {
             return Poll::Pending;
         };
         ready!(self.timer.poll_at(cx, deadline));
-        Poll::Ready(if stalled == Some(deadline) {
+        Poll::Ready(if set == Some(deadline) {
+            Some(Ending::Abort("the write deadline has passed"))
+        } else if stalled == Some(deadline) {
             Some(Ending::Abort("the client takes nothing"))
         } else if gone == Some(deadline) {
             Some(Ending::Abort("the client left"))

@@ -60,6 +60,15 @@ fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
+/// Writes a head of `103 Early Hints` (RFC 8297 §2).
+pub(super) fn write_early_hints(out: &mut Vec<u8>, fields: &HeaderMap) {
+    out.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\n");
+    for (name, value) in fields {
+        write_field(out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Decides the framing and writes the head. `asked.persist` becomes what holds after it.
 pub(super) fn write_head(
     out: &mut Vec<u8>,

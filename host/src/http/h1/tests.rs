@@ -63,6 +63,7 @@ impl Handle for TestHandler {
         &self,
         _conn: &Arc<Conn>,
         request: Request<RequestBody>,
+        _: Arc<crate::http::interim::Interim>,
     ) -> Response<ResponseBody> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let path = request.uri().path().to_owned();

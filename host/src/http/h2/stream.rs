@@ -17,9 +17,11 @@ use http::header::{ALT_SVC, CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::conn::{Conn, Protocol};
+use crate::http::interim::Interim;
 use crate::http::limits::{DISCARD_BYTES, DISCARD_TIMEOUT};
 use crate::http::rejection::Rejection;
 use crate::http::{Handle, Serving, date, validate};
@@ -154,9 +156,18 @@ async fn handle<H: Handle>(
     request: Request<RequestBody>,
     mut body_wanted: Option<oneshot::Receiver<()>>,
 ) -> Result<Response<ResponseBody>, Unsent> {
-    let mut handling = pin!(serving.handler.handle(conn, request));
+    let interim = Arc::new(Interim::new(true));
+    let mut handling = pin!(serving.handler.handle(conn, request, Arc::clone(&interim)));
     std::future::poll_fn(|cx| {
-        if let Poll::Ready(response) = handling.as_mut().poll(cx) {
+        let polled = handling.as_mut().poll(cx);
+        while let Poll::Ready(fields) = interim.poll_next(cx) {
+            let mut head = Response::new(());
+            *head.status_mut() = StatusCode::EARLY_HINTS;
+            *head.headers_mut() = fields;
+            respond.send_informational(head)?;
+        }
+        if let Poll::Ready(response) = polled {
+            interim.close();
             return Poll::Ready(Ok(response));
         }
         if respond.poll_reset(cx).is_ready() {
@@ -257,7 +268,7 @@ async fn send_body(
                 if is_last {
                     complete(left)?;
                 }
-                send_data(stream, data, is_last, stall).await?;
+                send_data(stream, data, is_last, patience(&body, stall)).await?;
                 if is_last {
                     return Ok(());
                 }
@@ -272,6 +283,12 @@ async fn send_body(
             return Ok(());
         }
     }
+}
+
+/// How long the client may take nothing: until the stall limit or the response's own deadline.
+fn patience(body: &ResponseBody, stall: Duration) -> Duration {
+    let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+    body.deadline().map_or(stall, |deadline| stall.min(left(deadline)))
 }
 
 fn complete(left: Option<u64>) -> Result<(), Unsent> {

@@ -39,7 +39,12 @@ impl Drop for Cancelled {
 }
 
 impl Handle for Tested {
-    async fn handle(&self, _: &Arc<Conn>, request: Request<RequestBody>) -> Response<ResponseBody> {
+    async fn handle(
+        &self,
+        _: &Arc<Conn>,
+        request: Request<RequestBody>,
+        _: Arc<crate::http::interim::Interim>,
+    ) -> Response<ResponseBody> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         self.changed.notify_one();
         let counted = (Arc::clone(&self.cancelled), Arc::clone(&self.changed));

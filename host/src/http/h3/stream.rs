@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use quinn::{RecvStream, SendStream, WriteError};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::code::{Code, Fault};
 use super::conn::Shared;
@@ -25,6 +25,7 @@ use super::inbound::Inbound;
 use super::message::{self, MessageError};
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::conn::Protocol;
+use crate::http::interim::Interim;
 use crate::http::limits::Limits;
 use crate::http::rejection::Rejection;
 use crate::http::validate::{self, Validated};
@@ -74,9 +75,21 @@ impl Outgoing {
     }
 
     /// Writes all of `chunks`, without copying them.
-    async fn write(&mut self, mut chunks: &mut [Bytes], limits: &Limits) -> Result<(), Fault> {
+    async fn write(&mut self, chunks: &mut [Bytes], limits: &Limits) -> Result<(), Fault> {
+        self.write_until(chunks, limits, None).await
+    }
+
+    /// The same, within the response's own deadline.
+    async fn write_until(
+        &mut self,
+        mut chunks: &mut [Bytes],
+        limits: &Limits,
+        deadline: Option<Instant>,
+    ) -> Result<(), Fault> {
         while !chunks.is_empty() {
-            match timeout(limits.write_idle_timeout, self.send.write_chunks(chunks)).await {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let patience = limits.write_idle_timeout.min(left.unwrap_or(Duration::MAX));
+            match timeout(patience, self.send.write_chunks(chunks)).await {
                 Ok(Ok(written)) => chunks = &mut chunks[written.chunks..],
                 Ok(Err(WriteError::Stopped(_) | WriteError::ConnectionLost(_))) => {
                     return Err(Fault::Gone);
@@ -274,22 +287,37 @@ async fn answer<H: Handle, S: Future + Unpin>(
     let limits = &shared.serving.limits;
     let _active = shared.conn.begin_exchange();
     let method = request.method().clone();
-    let mut handling = pin!(shared.serving.handler.handle(&shared.conn, request));
+    let interim = Arc::new(Interim::new(true));
+    let handler = &shared.serving.handler;
+    let mut handling = pin!(handler.handle(&shared.conn, request, Arc::clone(&interim)));
     let response = loop {
         // Cancel safety: the handler is pinned outside; the rest is polled anew.
         let next = poll_fn(|cx| match handling.as_mut().poll(cx) {
             Poll::Ready(response) => Poll::Ready(Ok(Next::Final(response))),
-            Poll::Pending if wants_continue && watch.poll_body_wanted(cx).is_ready() => {
-                Poll::Ready(Ok(Next::Continue))
+            Poll::Pending => {
+                if let Poll::Ready(fields) = interim.poll_next(cx) {
+                    return Poll::Ready(Ok(Next::Hints(fields)));
+                }
+                if wants_continue && watch.poll_body_wanted(cx).is_ready() {
+                    return Poll::Ready(Ok(Next::Continue));
+                }
+                watch.poll_fault(cx).map(Err)
             }
-            Poll::Pending => watch.poll_fault(cx).map(Err),
         });
         match next.await? {
             Next::Final(response) => {
+                interim.close();
+                // Queued in the same turn as the answer.
+                while let Poll::Ready(fields) =
+                    poll_fn(|cx| Poll::Ready(interim.poll_next(cx))).await
+                {
+                    hint(out, &fields, limits).await?;
+                }
                 // A handler that met a malformed body may have an answer all the same.
                 watch.check()?;
                 break response;
             }
+            Next::Hints(fields) => hint(out, &fields, limits).await?,
             // RFC 9110 §10.1.1: only now is it known that the body is wanted.
             Next::Continue => {
                 wants_continue = false;
@@ -305,7 +333,15 @@ async fn answer<H: Handle, S: Future + Unpin>(
     respond(out, watch, &method, response, limits).await
 }
 
+async fn hint(out: &mut Outgoing, fields: &HeaderMap, limits: &Limits) -> Result<(), Fault> {
+    let mut head = BytesMut::new();
+    message::put_interim(StatusCode::EARLY_HINTS, fields, &mut head);
+    out.write(&mut [head.freeze()], limits).await
+}
+
 enum Next {
+    /// Fields of a `103 Early Hints`.
+    Hints(HeaderMap),
     /// The body is being read by a handler whose client waits for that.
     Continue,
     /// The handler has answered.
@@ -372,7 +408,8 @@ async fn send<S: Future + Unpin>(
                 if is_last && left.is_some_and(|left| left > 0) {
                     return Err(broken(SHORT));
                 }
-                out.write(&mut [pending.split().freeze(), data], limits).await?;
+                let deadline = body.deadline();
+                out.write_until(&mut [pending.split().freeze(), data], limits, deadline).await?;
             }
             Some(Err(frame)) => {
                 if let Ok(trailers) = frame.into_trailers() {

@@ -53,6 +53,7 @@ impl Handle for Paths {
         &self,
         conn: &Arc<Conn>,
         request: Request<RequestBody>,
+        _: Arc<crate::http::interim::Interim>,
     ) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
         let mut response = Response::new(ResponseBody::full("hello"));

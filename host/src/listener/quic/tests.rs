@@ -17,7 +17,12 @@ use crate::http::limits::Limits;
 struct Facts;
 
 impl Handle for Facts {
-    async fn handle(&self, conn: &Arc<Conn>, _: Request<RequestBody>) -> Response<ResponseBody> {
+    async fn handle(
+        &self,
+        conn: &Arc<Conn>,
+        _: Request<RequestBody>,
+        _: Arc<crate::http::interim::Interim>,
+    ) -> Response<ResponseBody> {
         let tls = conn.tls.as_ref().unwrap();
         let text = format!(
             "{} {} {} {}",

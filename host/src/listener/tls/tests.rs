@@ -20,7 +20,12 @@ use crate::listener::tcp;
 struct Facts;
 
 impl Handle for Facts {
-    async fn handle(&self, conn: &Arc<Conn>, _: Request<RequestBody>) -> Response<ResponseBody> {
+    async fn handle(
+        &self,
+        conn: &Arc<Conn>,
+        _: Request<RequestBody>,
+        _: Arc<crate::http::interim::Interim>,
+    ) -> Response<ResponseBody> {
         let tls = conn.tls.as_ref().map(|tls| (tls.version.as_str(), tls.sni.as_deref()));
         Response::new(ResponseBody::full(format!("{} {tls:?}", conn.protocol.label())))
     }

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use wasmtime::component::Resource;
 use wasmtime_wasi::WasiView;
 
 use super::bindings::wharf::host::exchange::{
-    Connection, ConnectionStates, Host, HostExchange, OpenError, Protocol, TlsFacts,
+    Connection, ConnectionStates, HintError, Host, HostExchange, OpenError, Protocol, TlsFacts,
 };
 use crate::http::conn;
+use crate::http::interim::Unsent;
 use crate::plugin::exchange::Exchange;
 use crate::plugin::state::HostState;
 
@@ -77,6 +80,50 @@ impl HostExchange for HostState {
 
     fn route(&mut self, exchange: Resource<OpenExchange>) -> wasmtime::Result<String> {
         Ok(self.ctx().table.get(&exchange)?.0.route.to_string())
+    }
+
+    fn early_hints(
+        &mut self,
+        exchange: Resource<OpenExchange>,
+        links: Vec<String>,
+    ) -> wasmtime::Result<Result<(), HintError>> {
+        let exchange = &self.ctx().table.get(&exchange)?.0;
+        Ok(exchange.interim.hint(&links).map_err(|why| match why {
+            Unsent::Unsupported => HintError::Unsupported,
+            Unsent::TooLate => HintError::TooLate,
+            Unsent::Invalid => HintError::Invalid,
+            Unsent::TooMany => HintError::TooMany,
+        }))
+    }
+
+    fn set_write_deadline(
+        &mut self,
+        exchange: Resource<OpenExchange>,
+        milliseconds: Option<u64>,
+    ) -> wasmtime::Result<()> {
+        let deadline =
+            milliseconds.and_then(|wait| Instant::now().checked_add(Duration::from_millis(wait)));
+        self.ctx().table.get(&exchange)?.0.control.set_deadline(deadline);
+        Ok(())
+    }
+
+    fn set_bandwidth_limit(
+        &mut self,
+        exchange: Resource<OpenExchange>,
+        bytes_per_second: Option<u64>,
+    ) -> wasmtime::Result<()> {
+        let rate = bytes_per_second.map(|rate| rate.max(1));
+        self.ctx().table.get(&exchange)?.0.control.set_rate(rate);
+        Ok(())
+    }
+
+    fn set_buffered(
+        &mut self,
+        exchange: Resource<OpenExchange>,
+        buffered: bool,
+    ) -> wasmtime::Result<()> {
+        self.ctx().table.get(&exchange)?.0.control.set_buffered(buffered);
+        Ok(())
     }
 
     fn cancelled(&mut self, exchange: Resource<OpenExchange>) -> wasmtime::Result<bool> {

@@ -1,0 +1,181 @@
+//! Interim responses (RFC 9110 §15.2) on their way from whoever answers a request to its connection.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+
+use http::header::LINK;
+use http::{HeaderMap, HeaderValue};
+use parking_lot::Mutex;
+
+/// Interim heads that one response may have.
+pub const MAX_INTERIM: usize = 8;
+/// Bytes of fields in one of them.
+pub const MAX_INTERIM_BYTES: usize = 8 * 1024;
+
+/// Why an interim head is not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unsent {
+    /// The client is not known to cope with interim responses (HTTP/1.1; RFC 8297 §3).
+    #[error("this client may not cope with an interim response")]
+    Unsupported,
+    /// The final head is on its way, or the exchange is over.
+    #[error("the response has begun")]
+    TooLate,
+    /// Not a field value, or none at all.
+    #[error("not a value of a Link field")]
+    Invalid,
+    /// More than [`MAX_INTERIM`] heads or [`MAX_INTERIM_BYTES`].
+    #[error("too many hints")]
+    TooMany,
+}
+
+/// The interim heads of one exchange.
+#[derive(Debug)]
+pub struct Interim {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Why nothing more is taken.
+    closed: Option<Unsent>,
+    taken: usize,
+    queue: VecDeque<HeaderMap>,
+    waker: Option<Waker>,
+}
+
+impl Interim {
+    /// For a client that copes with interim heads, or for one that does not.
+    pub fn new(supported: bool) -> Self {
+        let closed = (!supported).then_some(Unsent::Unsupported);
+        Self { state: Mutex::new(State { closed, ..State::default() }) }
+    }
+
+    /// Sends `103 Early Hints` (RFC 8297) with these values of `Link`, as soon as the connection can.
+    ///
+    /// # Errors
+    /// Nothing was sent, and why.
+    pub fn hint<L: AsRef<[u8]>>(&self, links: &[L]) -> Result<(), Unsent> {
+        let mut fields = HeaderMap::with_capacity(links.len());
+        for link in links {
+            let value = HeaderValue::from_bytes(link.as_ref()).map_err(|_| Unsent::Invalid)?;
+            fields.append(LINK, value);
+        }
+        if fields.is_empty() {
+            return Err(Unsent::Invalid);
+        }
+        if links.iter().map(|link| link.as_ref().len()).sum::<usize>() > MAX_INTERIM_BYTES {
+            return Err(Unsent::TooMany);
+        }
+        let mut state = self.state.lock();
+        if let Some(why) = state.closed {
+            return Err(why);
+        }
+        if state.taken == MAX_INTERIM {
+            return Err(Unsent::TooMany);
+        }
+        state.taken += 1;
+        state.queue.push_back(fields);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// For the connection: the next head's fields.
+    pub(in crate::http) fn poll_next(&self, cx: &Context<'_>) -> Poll<HeaderMap> {
+        let mut state = self.state.lock();
+        if let Some(fields) = state.queue.pop_front() {
+            return Poll::Ready(fields);
+        }
+        if state.closed.is_none() && !state.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker()))
+        {
+            state.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// For the connection: the final head is next.
+    pub(in crate::http) fn close(&self) {
+        self.state.lock().closed.get_or_insert(Unsent::TooLate);
+    }
+}
+
+/// Products (and their first version that copes) that take an interim head over HTTP/1.1 for what it
+/// is. Others may take it for the response, or fail; RFC 8297 §3 asks for caution.
+const COPES_ON_H1: [(&str, u32); 5] =
+    [("Chrome/", 103), ("Firefox/", 120), ("curl/", 7), ("node", 0), ("undici", 0)];
+
+/// Whether an HTTP/1.1 client with this `User-Agent` is known to cope with an interim head.
+pub(in crate::http) fn copes_on_h1(user_agent: Option<&HeaderValue>) -> bool {
+    let Some(user_agent) = user_agent.and_then(|value| value.to_str().ok()) else { return false };
+    COPES_ON_H1.iter().any(|(product, since)| {
+        user_agent.split(' ').any(|word| {
+            word.strip_prefix(product).is_some_and(|version| {
+                let major = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+                *since == 0 || major.parse::<u32>().is_ok_and(|major| major >= *since)
+            })
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRELOAD: &str = "</app.css>; rel=preload; as=style";
+
+    fn poll(interim: &Interim) -> Option<HeaderMap> {
+        match interim.poll_next(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(fields) => Some(fields),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn hints_arrive_in_order_and_none_after_the_final_head() {
+        let interim = Interim::new(true);
+
+        assert_eq!(interim.hint(&[PRELOAD, "</app.js>; rel=preload"]), Ok(()));
+        assert_eq!(interim.hint(&["</second>; rel=preload"]), Ok(()));
+        let first = poll(&interim).unwrap();
+        interim.close();
+
+        assert_eq!(first.get_all(LINK).iter().count(), 2);
+        assert_eq!(interim.hint(&[PRELOAD]), Err(Unsent::TooLate));
+        assert_eq!(poll(&interim).unwrap()[LINK], "</second>; rel=preload");
+        assert!(poll(&interim).is_none());
+    }
+
+    #[test]
+    fn hints_are_bounded_and_checked() {
+        let interim = Interim::new(true);
+
+        assert_eq!(interim.hint::<&str>(&[]), Err(Unsent::Invalid));
+        assert_eq!(interim.hint(&["</a>\r\nset-cookie: x"]), Err(Unsent::Invalid));
+        assert_eq!(interim.hint(&["x".repeat(MAX_INTERIM_BYTES + 1)]), Err(Unsent::TooMany));
+        for _ in 0..MAX_INTERIM {
+            assert_eq!(interim.hint(&[PRELOAD]), Ok(()));
+        }
+        assert_eq!(interim.hint(&[PRELOAD]), Err(Unsent::TooMany));
+        assert_eq!(Interim::new(false).hint(&[PRELOAD]), Err(Unsent::Unsupported));
+    }
+
+    #[test]
+    fn only_clients_that_are_known_to_cope_get_hints_over_http_1() {
+        let copes = |agent: &str| copes_on_h1(Some(&HeaderValue::from_str(agent).unwrap()));
+
+        assert!(copes("curl/8.5.0"));
+        assert!(copes(
+            "Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0 Safari"
+        ));
+        assert!(!copes(
+            "Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/90.0 Safari"
+        ));
+        assert!(!copes("python-requests/2.31"));
+        assert!(!copes_on_h1(None));
+    }
+}
