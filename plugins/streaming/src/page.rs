@@ -1,0 +1,59 @@
+//! The page that shows the streams to a person: it loads nothing but them.
+
+use std::sync::LazyLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+use wharf_sdk::{Error, Request, Response, header};
+
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+const CONTENT: &str = include_str!("page/page.html");
+
+/// The page, and the policy under which it can do just what it does.
+static PAGE: LazyLock<(String, String)> = LazyLock::new(|| {
+    let page = CONTENT.replace("{style}", STYLE).replace("{script}", SCRIPT);
+    let policy = format!(
+        "default-src 'none'; style-src '{}'; script-src '{}'; connect-src 'self'; \
+         img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        source(STYLE),
+        source(SCRIPT)
+    );
+    (page, policy)
+});
+
+pub(crate) async fn page(_: Request) -> Result<Response, Error> {
+    let (page, policy) = &*PAGE;
+    Response::html(page.as_str())
+        .with_header(header::CONTENT_SECURITY_POLICY, policy.as_str())?
+        .with_header(header::CACHE_CONTROL, "no-cache")
+}
+
+/// The hash source of an inline element (CSP level 3, §2.3.1).
+fn source(text: &str) -> String {
+    format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use wharf_sdk::Method;
+
+    use super::*;
+    use crate::testing::{answer, pieces};
+
+    #[test]
+    fn policy_has_the_hashes_of_what_is_inline() {
+        let response = answer(Method::GET, "/streaming", ());
+        let policy = response.header("content-security-policy").unwrap().to_owned();
+        let page = pieces(response).concat();
+
+        for (name, directive) in [("style", "style-src"), ("script", "script-src")] {
+            let (_, rest) = page.split_once(&format!("<{name}>")).unwrap();
+            let (text, rest) = rest.split_once(&format!("</{name}>")).unwrap();
+            assert!(policy.contains(&format!("{directive} '{}'", source(text))), "{name}");
+            assert!(!rest.contains(&format!("<{name}")), "a second {name}");
+        }
+        assert!(!page.contains("style=\"") && !page.contains("onclick"), "{page}");
+    }
+}
