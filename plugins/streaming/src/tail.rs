@@ -89,14 +89,17 @@ impl Follower {
     }
 
     fn look(&mut self, buffer: &mut [u8]) -> io::Result<Found> {
-        let count = self.file.read(buffer)?;
-        if count > 0 {
-            self.offset += count as u64;
-            return Ok(Found::Bytes(count));
-        }
         let before = Facts::of(&self.file.metadata()?);
+        if before.length > self.offset {
+            // Without a seek WASI gives nothing more once a read has come to the end.
+            self.file.seek(SeekFrom::Start(self.offset))?;
+            let count = self.file.read(buffer)?;
+            self.offset += count as u64;
+            if count > 0 {
+                return Ok(Found::Bytes(count));
+            }
+        }
         if before.length < self.offset {
-            self.file.rewind()?;
             self.offset = 0;
             return Ok(Found::Beginning);
         }
