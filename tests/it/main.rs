@@ -13,3 +13,4 @@ mod plugins;
 mod protocols;
 mod reload;
 mod smuggling;
+mod streaming;

@@ -1,0 +1,281 @@
+//! The sample plugin `streaming`: bodies that move while somebody looks at them.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http::Method;
+use wharf_tests::{Protocol, TestServer, each_protocol};
+
+async fn server() -> TestServer {
+    TestServer::builder().sample("headers").sample("streaming").start().await
+}
+
+/// The log that the tests let the plugin follow.
+fn log(server: &TestServer) -> PathBuf {
+    server.data().join("plugins/streaming/logs/app.log")
+}
+
+fn append(log: &Path, text: &str) {
+    let mut file = File::options().create(true).append(true).open(log).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+each_protocol!(lines_arrive_one_by_one, |protocol| async move {
+    let server = server().await;
+    let mut client = server.client(protocol).await;
+
+    let mut stream = client.open("/api/stream").await;
+    let mut pieces = Vec::new();
+    while let Some(piece) = stream.piece().await {
+        pieces.push(String::from_utf8(piece.to_vec()).unwrap());
+    }
+
+    assert_eq!(stream.headers["content-type"], "application/x-ndjson");
+    let expected: String = (0..10).map(|i| format!("{{\"chunk\":{i}}}\n")).collect();
+    assert_eq!(pieces.concat(), expected);
+    assert!(pieces.len() > 1, "all came at once");
+});
+
+each_protocol!(another_exchange_fits_between_two_chunks, |protocol| async move {
+    let server = server().await;
+    let mut client = server.client(protocol).await;
+    let mut flush = client.open("/flush").await;
+    assert_eq!(flush.line().await.as_deref(), Some("first"));
+
+    // In the order of this list, at each wake.
+    let first = tokio::select! {
+        biased;
+        line = flush.line() => format!("{line:?}"),
+        answer = async { server.h1().await.get("/connections").await } => {
+            format!("connections {}", answer.status)
+        }
+    };
+
+    assert_eq!(first, "connections 200 OK");
+    assert!(flush.line().await.unwrap().starts_with("second"));
+    assert_eq!(flush.line().await, None);
+});
+
+each_protocol!(every_line_is_answered_before_the_next_is_sent, |protocol| async move {
+    let server = server().await;
+    let mut client = server.client(protocol).await;
+
+    let (mut outgoing, mut incoming) = client.duplex("/duplex").await;
+    for i in 0..200 {
+        outgoing.write(format!("line {i}\n")).await;
+        assert_eq!(incoming.line().await, Some(format!("echo: line {i}")));
+    }
+    outgoing.write("no line feed").await;
+    outgoing.finish().await;
+
+    assert_eq!(incoming.line().await.as_deref(), Some("echo: no line feed"));
+    assert_eq!(incoming.line().await, None);
+});
+
+each_protocol!(the_checksum_comes_after_the_body, |protocol| async move {
+    let server = server().await;
+    let mut client = server.client(protocol).await;
+    let request = client.request(Method::GET, "/trailers").header("te", "trailers");
+
+    let answer = client.send(request.body(Bytes::new()).unwrap()).await;
+
+    assert_eq!(answer.header("trailer"), "X-Checksum");
+    assert!(answer.text().starts_with("The checksum of this body"), "{answer:?}");
+    assert_eq!(
+        answer.trailers["x-checksum"],
+        "8cf4f0aaca25f8ccbba7a3f3cf897ca915a03bca2f934f4e783bff7aeda929c0"
+    );
+});
+
+#[tokio::test]
+async fn http1_clients_that_do_not_ask_get_no_trailers() {
+    let server = server().await;
+
+    let http1 = server.h1().await.get("/trailers").await;
+    let http2 = server.client(Protocol::H2).await.get("/trailers").await;
+
+    assert_eq!(http1.header("trailer"), "");
+    assert!(http1.trailers.is_empty(), "{:?}", http1.trailers);
+    assert_eq!(http2.trailers.len(), 1);
+    assert_eq!(http1.body, http2.body);
+}
+
+each_protocol!(a_log_is_followed_through_rotation_and_truncation, |protocol| async move {
+    let server = server().await;
+    let log = log(&server);
+    append(&log, "before\n");
+    let mut client = server.client(protocol).await;
+    let mut tail = client.open("/logs/tail?name=app.log").await;
+    assert_eq!(tail.status, 200);
+
+    append(&log, "one\ntw");
+    assert_eq!(tail.line().await.as_deref(), Some("one"));
+    append(&log, "o\n");
+    assert_eq!(tail.line().await.as_deref(), Some("two"));
+
+    append(&log, "last of the old\n");
+    fs::rename(&log, log.with_extension("log.1")).unwrap();
+    append(&log, "first of the new\n");
+    assert_eq!(tail.line().await.as_deref(), Some("last of the old"));
+    assert_eq!(tail.line().await.as_deref(), Some("first of the new"));
+
+    fs::write(&log, "short\n").unwrap();
+    assert_eq!(tail.line().await.as_deref(), Some("short"));
+    append(&log, "end\n");
+    assert_eq!(tail.line().await.as_deref(), Some("end"));
+});
+
+#[tokio::test]
+async fn following_a_log_ends_when_the_client_leaves() {
+    // Not HTTP/1.1: a client that closed its connection may still read until a write fails.
+    for protocol in [Protocol::H2, Protocol::H3] {
+        let server = server().await;
+        append(&log(&server), "before\n");
+        let mut client = server.client(protocol).await;
+
+        let tail = client.open("/logs/tail?name=app.log").await;
+        drop((tail, client));
+
+        server.until_logged("GET /logs/tail").await;
+    }
+}
+
+each_protocol!(work_for_a_client_that_left_is_cancelled, |protocol| async move {
+    let server = server().await;
+    let mut client = server.client(protocol).await;
+    let mut long = client.open("/long").await;
+    assert_eq!(long.line().await.as_deref(), Some("progress 1/10"));
+
+    drop((long, client));
+
+    server.until_printed("streaming", "request cancelled").await;
+});
+
+#[tokio::test]
+async fn only_files_right_in_the_granted_folder_can_be_followed() {
+    let server = server().await;
+    let folder = server.data().join("plugins/streaming/logs");
+    fs::create_dir(folder.join("folder")).unwrap();
+    fs::write(folder.join("folder/app.log"), "").unwrap();
+    fs::write(folder.join("../outside.log"), "").unwrap();
+    std::os::unix::fs::symlink("../outside.log", folder.join("link.log")).unwrap();
+    let mut client = server.h1().await;
+
+    for name in [
+        "missing.log",
+        "",
+        ".",
+        "..",
+        "folder",
+        "folder/app.log",
+        "folder%2Fapp.log",
+        "../outside.log",
+        "%2e%2e%2foutside.log",
+        "link.log",
+        "/etc/passwd",
+        "app.log%00",
+    ] {
+        let answer = client.get(&format!("/logs/tail?name={name}")).await;
+
+        assert_eq!(answer.status, 404, "{name}");
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+    }
+    assert_eq!(client.get("/logs/tail").await.status, 400);
+}
+
+each_protocol!(a_bad_item_does_not_stop_the_rest, |protocol| async move {
+    let server = server().await;
+    let mut client = server.client(protocol).await;
+
+    let answer = client.post("/api/bulk-process", r#"{"items":["a",null,{"id":3}]}"#).await;
+
+    assert_eq!(answer.header("content-type"), "text/event-stream");
+    let text = answer.text();
+    let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+    assert_eq!(names, ["started", "success", "error", "success", "completed"]);
+    assert!(text.contains("data: {\"total\":3}\n"), "{text}");
+    assert!(text.ends_with("data: {\"total\":3,\"succeeded\":2,\"failed\":1}\n\n"), "{text}");
+});
+
+#[tokio::test]
+async fn bad_bulk_requests_are_problems() {
+    let server = server().await;
+    let mut client = server.h1().await;
+
+    for (body, status) in [("{\"items\":", 400), ("{}", 422), ("{\"items\":1}", 422)] {
+        let answer = client.post("/api/bulk-process", body).await;
+
+        assert_eq!(answer.status, status, "{body}");
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+    }
+}
+
+each_protocol!(the_image_comes_whole_in_many_pieces, |protocol| async move {
+    let server = server().await;
+    let mut client = server.client(protocol).await;
+
+    let mut response = client.open("/image/progressive").await;
+    let mut image = Vec::new();
+    let mut pieces = 0;
+    while let Some(piece) = response.piece().await {
+        image.extend_from_slice(&piece);
+        pieces += 1;
+    }
+
+    assert_eq!(response.headers["content-type"], "image/jpeg");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/streaming/src/wharf.jpg");
+    assert!(image == fs::read(source).unwrap(), "{} bytes came", image.len());
+    assert!(pieces >= 8, "{pieces} pieces");
+});
+
+each_protocol!(connections_are_counted_by_state, |protocol| async move {
+    let server = server().await;
+
+    let states = server.client(protocol).await.get("/connections").await.json();
+
+    assert_eq!(states["active"], 1, "{states}");
+    assert_eq!(states["hijacked"], 0, "{states}");
+    for state in ["new", "idle", "closed"] {
+        assert!(states[state].is_u64(), "{states}");
+    }
+});
+
+#[tokio::test]
+async fn head_begins_nothing() {
+    let server = server().await;
+    append(&log(&server), "before\n");
+    let mut client = server.h1().await;
+
+    for path in [
+        "/streaming",
+        "/api/stream",
+        "/flush",
+        "/long",
+        "/image/progressive",
+        "/trailers",
+        "/connections",
+        "/logs/tail?name=app.log",
+    ] {
+        let request = client.request(Method::HEAD, path).body(Bytes::new()).unwrap();
+
+        let answer = client.send(request).await;
+
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 0), "{path}");
+        assert!(!answer.header("content-type").is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_runs_its_own_script_only() {
+    let server = server().await;
+
+    let page = server.h1().await.get("/streaming").await;
+
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    let policy = page.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    assert!(policy.contains("script-src 'sha256-"), "{policy}");
+    assert!(page.text().contains("/api/stream"));
+}
