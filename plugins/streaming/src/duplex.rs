@@ -30,7 +30,6 @@ fn reply(line: &[u8]) -> Vec<u8> {
 mod tests {
     use wharf_sdk::{Body, Method};
 
-    use super::*;
     use crate::testing::{answer, pieces};
 
     #[test]

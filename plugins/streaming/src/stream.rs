@@ -6,7 +6,7 @@ use wharf_sdk::exchange::Exchange;
 use wharf_sdk::{BodyWriter, Closed, Error, Request, Response};
 
 use crate::reply::live;
-use crate::wait::wait;
+use crate::wait::{wait, wait_attentively};
 
 /// Lines of `/api/stream` and of `/long`.
 const LINES: u32 = 10;
@@ -55,7 +55,7 @@ async fn report(
 ) -> Result<(), Closed> {
     for step in 1..=LINES {
         if step > 1 {
-            wait(exchange, pause).await?;
+            wait_attentively(exchange, pause).await?;
         }
         writer.write(format!("progress {step}/{LINES}\n")).await?;
     }

@@ -75,6 +75,8 @@ struct Follower {
     path: PathBuf,
     file: File,
     offset: u64,
+    /// Of the file when the name was its own and everything was read: most looks find the same.
+    settled: Option<Facts>,
 }
 
 impl Follower {
@@ -85,10 +87,15 @@ impl Follower {
         }
         let mut file = File::open(&path)?;
         let offset = file.seek(SeekFrom::End(0))?;
-        Ok(Self { path, file, offset })
+        Ok(Self { path, file, offset, settled: None })
     }
 
     fn look(&mut self, buffer: &mut [u8]) -> io::Result<Found> {
+        let named = self.named();
+        if named.is_some() && named == self.settled {
+            return Ok(Found::Nothing);
+        }
+        self.settled = None;
         let before = Facts::of(&self.file.metadata()?);
         if before.length > self.offset {
             // Without a seek WASI gives nothing more once a read has come to the end.
@@ -103,11 +110,11 @@ impl Follower {
             self.offset = 0;
             return Ok(Found::Beginning);
         }
-        // Between rename and recreation nothing has the name; a folder or a pipe is no log.
-        let named = match fs::metadata(&self.path) {
-            Ok(metadata) if metadata.is_file() => Facts::of(&metadata),
-            _ => return Ok(Found::Nothing),
-        };
+        if named == Some(before) {
+            self.settled = named;
+            return Ok(Found::Nothing);
+        }
+        let Some(named) = self.named() else { return Ok(Found::Nothing) };
         let after = Facts::of(&self.file.metadata()?);
         if !is_another(self.offset, before, named, after) {
             return Ok(Found::Nothing);
@@ -117,6 +124,12 @@ impl Follower {
         self.file = file;
         self.offset = 0;
         Ok(Found::Beginning)
+    }
+
+    /// The file that has the name. None between rename and recreation; a folder or a pipe is no log.
+    fn named(&self) -> Option<Facts> {
+        let metadata = fs::metadata(&self.path).ok()?;
+        metadata.is_file().then(|| Facts::of(&metadata))
     }
 }
 

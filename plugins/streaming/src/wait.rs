@@ -1,4 +1,4 @@
-//! [`wait`]: time between two pieces, cut short when the client leaves.
+//! Time between two pieces, cut short when the client leaves.
 
 use std::time::{Duration, Instant};
 
@@ -7,28 +7,36 @@ use wharf_sdk::exchange::Exchange;
 #[cfg(target_family = "wasm")]
 use wharf_sdk::sleep;
 
-/// How often a wait looks for the client. The host ends an instance 50 ms after the last of its
-/// clients has left, and what a plugin still wants to say must be said before that.
+/// How often [`wait_attentively`] looks for the client: the host ends an instance 50 ms after the
+/// last of its clients has left, and what a plugin still wants to say must be said before that.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Waits for `duration`.
 ///
 /// # Errors
 ///
-/// The client has left. A host that tells no exchange lets every wait end; there it shows at the
-/// next write.
+/// The client has left. Where the host tells no exchange that shows only at the next write.
 pub(crate) async fn wait(exchange: Option<&Exchange>, duration: Duration) -> Result<(), Closed> {
+    sleep(duration).await;
+    if exchange.is_some_and(Exchange::is_cancelled) { Err(Closed) } else { Ok(()) }
+}
+
+/// Waits for `duration`, at most [`LOOK`] longer than the client does.
+///
+/// # Errors
+///
+/// As [`wait`].
+pub(crate) async fn wait_attentively(
+    exchange: Option<&Exchange>,
+    duration: Duration,
+) -> Result<(), Closed> {
     let end = Instant::now() + duration;
     loop {
-        if exchange.is_some_and(Exchange::is_cancelled) {
-            return Err(Closed);
-        }
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(());
         }
-        // Without an exchange there is nothing to look for.
-        sleep(if exchange.is_some() { left.min(LOOK) } else { left }).await;
+        wait(exchange, left.min(LOOK)).await?;
     }
 }
 
