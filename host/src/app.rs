@@ -22,6 +22,7 @@ use crate::observe::{Observer, RequestGuard};
 use crate::plugin::chain::Chain;
 use crate::plugin::exchange::Exchange;
 use crate::plugin::registry::Published;
+use crate::plugin::reply::Named;
 use crate::plugin::{self, Failure};
 use crate::route::{RouteMatch, Routed};
 
@@ -118,10 +119,22 @@ impl App {
         let answer = chain.enter(&exchange, Request::from_parts(parts, body)).await;
         let response = resolve(&exchange, answer)?;
         let (mut head, body) = response.into_parts();
+        let named = exchange.replies.take(&mut head.headers);
         validate::response(head.status, &mut head.headers).map_err(Refusal::Failure)?;
-        let body = plugin::response_body(body).await;
-        let body = controlled(body, &exchange.control).holding(permit);
-        Ok(Response::from_parts(head, body))
+        let response = match named {
+            Named::Held(held) => {
+                plugin::replaced_body(body).await;
+                held.respond(head)
+            }
+            named => {
+                if matches!(named, Named::Unknown) {
+                    let plugin = &*route.plugin.name;
+                    tracing::warn!(plugin, request_id = %guard.id(), "unknown reply token");
+                }
+                Response::from_parts(head, plugin::response_body(body).await)
+            }
+        };
+        Ok(response.map(|body| controlled(body, &exchange.control).holding(permit)))
     }
 
     fn route(

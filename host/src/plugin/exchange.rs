@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::Failure;
+use super::reply::Replies;
 use crate::http::conn::Conn;
 use crate::http::control::Control;
 use crate::http::interim::Interim;
@@ -26,6 +27,8 @@ pub struct Exchange {
     pub interim: Arc<Interim>,
     /// What is wished for the response.
     pub control: Arc<Control>,
+    /// What the host holds for the response.
+    pub replies: Replies,
     cancelled: AtomicBool,
     failure: Mutex<Option<Failure>>,
 }
@@ -45,6 +48,7 @@ impl Exchange {
             route: Arc::clone(route),
             interim,
             control: Arc::default(),
+            replies: Replies::default(),
             cancelled: AtomicBool::new(false),
             failure: Mutex::new(None),
         })
@@ -89,6 +93,12 @@ impl Token {
             pair[1] = HEX[usize::from(byte & 15)];
         }
         Self(hex)
+    }
+
+    /// Whether it is written `text`. Takes the same time wherever the two differ.
+    pub fn is(&self, text: &[u8]) -> bool {
+        let differs = self.0.iter().zip(text).fold(0, |all, (a, b)| all | (a ^ b));
+        text.len() == self.0.len() && differs == 0
     }
 
     /// The hexadecimal digits.

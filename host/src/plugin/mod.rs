@@ -24,6 +24,7 @@ pub mod manifest;
 pub mod platform;
 pub mod program;
 pub mod registry;
+pub mod reply;
 pub mod state;
 pub mod watcher;
 mod worker;
@@ -314,6 +315,21 @@ pub fn guest_body(exchange: &Arc<Exchange>, body: RequestBody) -> WasiBody {
         }
         error
     }))
+}
+
+/// Bytes of a guest's own body that are read and thrown away where the host holds the reply.
+const REPLACED_BYTES: usize = 64 * 1024;
+
+/// Reads a body that something else takes the place of to its end, so that the guest which writes it
+/// is not taken for one whose client has left. Up to a bound.
+pub async fn replaced_body(mut body: WasiBody) {
+    let mut bytes = 0;
+    while !http_body::Body::is_end_stream(&body) && bytes <= REPLACED_BYTES {
+        match body.frame().await {
+            Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, bytes::Bytes::len),
+            Some(Err(_)) | None => return,
+        }
+    }
 }
 
 /// A guest's answer as the protocols send it. Gives the guest a few turns to complete it.

@@ -30,7 +30,7 @@ impl Host for HostState {
         let found = self
             .calls
             .iter()
-            .find(|call| !call.is_over() && call.token.as_bytes() == token.as_bytes())
+            .find(|call| !call.is_over() && call.token.is(token.as_bytes()))
             .map(|call| Arc::clone(&call.exchange));
         let Some(exchange) = found else {
             return Ok(Err(OpenError::UnknownToken));
