@@ -19,6 +19,7 @@ pub mod interim;
 pub mod limits;
 pub mod rejection;
 pub mod settle;
+pub mod switch;
 pub mod validate;
 
 use self::body::{RequestBody, ResponseBody};
