@@ -156,6 +156,10 @@ impl Exchange {
         bindings::open(token).ok().map(|inner| Self { inner })
     }
 
+    pub(crate) fn host(&self) -> &bindings::Exchange {
+        &self.inner
+    }
+
     /// The id that the access log, error pages and the plugin's log carry.
     pub fn request_id(&self) -> String {
         self.inner.request_id()

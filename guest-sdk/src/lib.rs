@@ -17,7 +17,7 @@
 //!
 //! Built with `cargo build --release --target wasm32-wasip2` as a `cdylib`, that is a component
 //! that exports `wasi:http/handler@0.3.2`. It runs on any host of WASI 0.3 as long as it uses
-//! neither [`Request::exchange`] nor [`registry`], which are Wharf's own: an interface that is
+//! neither [`Request::exchange`], [`registry`] nor [`upgrade`], which are Wharf's own: an interface that is
 //! not used is not imported.
 //!
 //! Natively the crate has its types, the router and handlers, so that plugins have ordinary tests
@@ -38,6 +38,7 @@ pub mod registry;
 mod request;
 mod response;
 mod router;
+pub mod upgrade;
 #[cfg(target_family = "wasm")]
 mod wasi;
 

@@ -23,6 +23,7 @@ use crate::plugin::chain::Chain;
 use crate::plugin::exchange::Exchange;
 use crate::plugin::registry::Published;
 use crate::plugin::reply::Named;
+use crate::plugin::upgrade::Offer;
 use crate::plugin::{self, Failure};
 use crate::route::{RouteMatch, Routed};
 
@@ -114,14 +115,22 @@ impl App {
         forward_trace(&mut parts, guard);
 
         let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern, interim);
+        exchange.set_offer(Offer::of(conn, &parts, &body));
         let body = plugin::guest_body(&exchange, body);
         let chain = self.chain(conn, &route);
         let answer = chain.enter(&exchange, Request::from_parts(parts, body)).await;
         let response = resolve(&exchange, answer)?;
         let (mut head, body) = response.into_parts();
         let named = exchange.replies.take(&mut head.headers);
-        validate::response(head.status, &mut head.headers).map_err(Refusal::Failure)?;
+        exchange.replies.clear();
+        if !matches!(&named, Named::Held(held) if held.switches() && confirms(head.status)) {
+            validate::response(head.status, &mut head.headers).map_err(Refusal::Failure)?;
+        }
         let response = match named {
+            Named::Held(held) if held.switches() && !confirms(head.status) => {
+                let message = "it accepted a protocol switch and answered with another status";
+                return Err(Refusal::Failure(Failure::Reply { message: message.into() }));
+            }
             Named::Held(held) => {
                 plugin::replaced_body(body).await;
                 held.respond(head)
@@ -134,7 +143,10 @@ impl App {
                 Response::from_parts(head, plugin::response_body(body).await)
             }
         };
-        Ok(response.map(|body| controlled(body, &exchange.control).holding(permit)))
+        Ok(response.map(|body| {
+            let body = if body.is_switching() { body } else { controlled(body, &exchange.control) };
+            body.holding(permit)
+        }))
     }
 
     fn route(
@@ -171,6 +183,11 @@ impl App {
 /// The authority; the validator left it in the URI.
 fn authority(parts: &request::Parts) -> Result<Authority, Rejection> {
     parts.uri.authority().cloned().ok_or(Rejection::bad("the request names no authority"))
+}
+
+/// Whether a plugin that has accepted a switch may answer with this.
+fn confirms(status: StatusCode) -> bool {
+    matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::OK)
 }
 
 /// Tells the plugin which trace it is part of.
@@ -225,11 +242,6 @@ fn resolve(
         // A middleware that passes its next plugin's error code on means that failure.
         (Err(Failure::Reply { .. }), Some(noted)) => Err(refused(noted)),
         (Err(failure), _) => Err(refused(failure)),
-        (Ok(response), _) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            Err(Refusal::Failure(Failure::Reply {
-                message: "101 needs the upgrade interface".into(),
-            }))
-        }
         (Ok(response), _) => Ok(response),
     }
 }

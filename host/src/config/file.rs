@@ -72,6 +72,7 @@ pub struct FileLimits {
     body_idle_timeout: Option<Spanned<DurationValue>>,
     body_min_rate: Option<Spanned<SizeValue>>,
     write_idle_timeout: Option<Spanned<DurationValue>>,
+    switch_idle_timeout: Option<Spanned<DurationValue>>,
     half_close_grace: Option<Spanned<DurationValue>>,
     connections: Option<Spanned<u64>>,
     connections_per_address: Option<Spanned<u64>>,
@@ -190,6 +191,13 @@ impl FileLimits {
             self.write_idle_timeout,
             STILL,
             &mut limits.write_idle_timeout,
+        )?;
+        limits.switch_idle_timeout = limits.idle_timeout;
+        s.time(
+            "switch-idle-timeout",
+            self.switch_idle_timeout,
+            STILL,
+            &mut limits.switch_idle_timeout,
         )?;
         s.time("half-close-grace", self.half_close_grace, GRACE, &mut limits.half_close_grace)?;
         s.count("connections", self.connections, 1..=10_000_000, &mut limits.connections)?;

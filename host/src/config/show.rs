@@ -59,6 +59,7 @@ impl Config {
             ("idle-timeout", limits.idle_timeout),
             ("body-idle-timeout", limits.body_idle_timeout),
             ("write-idle-timeout", limits.write_idle_timeout),
+            ("switch-idle-timeout", limits.switch_idle_timeout),
             ("half-close-grace", limits.half_close_grace),
             ("admit-wait", self.admission.wait),
         ] {

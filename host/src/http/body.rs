@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::control::Control;
 use super::limits::{BODY_IDLE_TIMEOUT, BODY_MIN_RATE, Limits};
+use super::switch::Switch;
 use super::validate;
 use crate::plugin::Failure;
 
@@ -282,24 +283,54 @@ pub struct ResponseBody {
     held: Vec<Box<dyn Any + Send>>,
     observer: Option<Box<dyn BodyObserver>>,
     control: Option<Arc<Control>>,
+    switch: Option<Box<Switch>>,
 }
 
 impl ResponseBody {
     /// No body at all.
     pub fn empty() -> Self {
-        Self { inner: Inner::Empty, held: Vec::new(), observer: None, control: None }
+        Self::from_inner(Inner::Empty)
     }
 
     /// A complete body.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let inner = if bytes.is_empty() { Inner::Empty } else { Inner::Full(bytes) };
-        Self { inner, held: Vec::new(), observer: None, control: None }
+        Self::from_inner(inner)
     }
 
     /// A body that is produced while it is sent.
     pub fn stream(body: BoxedBody) -> Self {
-        Self { inner: Inner::Stream(body), held: Vec::new(), observer: None, control: None }
+        Self::from_inner(Inner::Stream(body))
+    }
+
+    /// No body: once the head is sent, the stream leaves HTTP.
+    pub fn switching(switch: Switch) -> Self {
+        let mut body = Self::empty();
+        body.switch = Some(Box::new(switch));
+        body
+    }
+
+    fn from_inner(inner: Inner) -> Self {
+        Self { inner, held: Vec::new(), observer: None, control: None, switch: None }
+    }
+
+    /// Whether the stream leaves HTTP after the head.
+    pub fn is_switching(&self) -> bool {
+        self.switch.is_some()
+    }
+
+    /// For the protocol: the switch, to be run once the head is sent. The body is kept meanwhile.
+    pub(in crate::http) fn take_switch(&mut self) -> Option<Switch> {
+        self.switch.take().map(|switch| *switch)
+    }
+
+    /// For the protocol: the switch is over, after so many bytes to the client.
+    pub(in crate::http) fn end_switch(&mut self, sent: usize, end: Result<(), &BodyError>) {
+        if let Some(observer) = &mut self.observer {
+            observer.sent(sent);
+        }
+        self.finish(end);
     }
 
     /// The same body, which drops `value` when it is over or given up.

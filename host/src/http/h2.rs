@@ -23,6 +23,7 @@ use super::limits::Limits;
 use super::{Handle, Serving, conn::Conn};
 
 mod push;
+mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -72,6 +73,8 @@ fn builder(limits: &Limits) -> h2::server::Builder {
         .max_frame_size(MAX_FRAME_BYTES)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_streams(limits.streams)
+        // RFC 8441 §3.
+        .enable_connect_protocol()
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .max_pending_accept_reset_streams(limits.h2_pending_resets)

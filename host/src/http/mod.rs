@@ -20,6 +20,7 @@ pub mod limits;
 pub mod push;
 pub mod rejection;
 pub mod settle;
+pub mod switch;
 pub mod validate;
 
 use self::body::{RequestBody, ResponseBody};

@@ -1,13 +1,14 @@
 //! One HTTP exchange as plugins and their interfaces see it, and the token that names it to a guest.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use super::Failure;
 use super::reply::Replies;
+use super::upgrade::Offer;
 use crate::http::conn::Conn;
 use crate::http::control::Control;
 use crate::http::interim::Interim;
@@ -29,6 +30,7 @@ pub struct Exchange {
     pub control: Arc<Control>,
     /// What the host holds for the response.
     pub replies: Replies,
+    offer: OnceLock<Offer>,
     cancelled: AtomicBool,
     failure: Mutex<Option<Failure>>,
 }
@@ -49,9 +51,20 @@ impl Exchange {
             interim,
             control: Arc::default(),
             replies: Replies::default(),
+            offer: OnceLock::new(),
             cancelled: AtomicBool::new(false),
             failure: Mutex::new(None),
         })
+    }
+
+    /// Says what the request offers in place of HTTP.
+    pub fn set_offer(&self, offer: Offer) {
+        let _first_wins = self.offer.set(offer);
+    }
+
+    /// What the request offers in place of HTTP.
+    pub fn offer(&self) -> &Offer {
+        self.offer.get().unwrap_or(&Offer::Unsupported)
     }
 
     /// Whether the client has left or the host has given the exchange up.

@@ -394,6 +394,19 @@ impl WorkerHandle {
         true
     }
 
+    /// The place of a running call.
+    pub fn place_of(&self, call: &Arc<Call>) -> Option<Arc<Place>> {
+        let inner = self.inner.lock();
+        let running = inner.running.iter().find(|running| Arc::ptr_eq(&running.call, call))?;
+        running.place.upgrade()
+    }
+
+    /// A running call has done a request's worth of work: the CPU limit of one more is its to use.
+    pub fn count_another(&self) {
+        let mut inner = self.inner.lock();
+        inner.begun_since_idle = inner.begun_since_idle.saturating_add(1);
+    }
+
     /// A call begins; its place frees it from the instance when it is over.
     pub fn begin(
         self: &Arc<Self>,

@@ -26,6 +26,7 @@ pub mod program;
 pub mod registry;
 pub mod reply;
 pub mod state;
+pub mod upgrade;
 pub mod watcher;
 mod worker;
 pub mod world;

@@ -24,6 +24,11 @@ pub trait Held: Send {
     /// The response to send for the head that the plugin answered with. Status and fields are the
     /// plugin's wish; what the reply must say itself (`content-range`, for example) it says.
     fn respond(self: Box<Self>, head: response::Parts) -> Response<ResponseBody>;
+
+    /// Whether it is the switch to another protocol, whose response may be a 101.
+    fn switches(&self) -> bool {
+        false
+    }
 }
 
 /// The replies of one exchange. A token is good for this exchange only, once, and as long as it lasts.
@@ -57,6 +62,12 @@ impl Replies {
         let token = Token::random();
         replies.push((token.clone(), held));
         Ok(token)
+    }
+
+    /// Lets go of what was not used: the response has its body.
+    pub fn clear(&self) {
+        let unused = std::mem::take(&mut *self.0.lock());
+        drop(unused);
     }
 
     /// Takes the reply that a response names. The field never goes on.

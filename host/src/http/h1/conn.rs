@@ -22,7 +22,7 @@ use super::body::{Demand, Feeder, slot};
 use super::decode::{Decoded, Decoder};
 use super::output::Output;
 use super::parse::{self, HeadScanner};
-use super::respond::{Asked, Framing, write_early_hints, write_head};
+use super::respond::{Asked, Framing, write_early_hints, write_head, write_switch_head};
 use super::timer::{DrainWatch, Timer};
 use super::{LINGER_BYTES, LINGER_TIMEOUT, READ_AHEAD};
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
@@ -30,6 +30,7 @@ use crate::http::conn::{Conn, Protocol};
 use crate::http::interim::{Interim, copes_on_h1};
 use crate::http::limits::{DISCARD_BYTES, DISCARD_TIMEOUT, Limits};
 use crate::http::rejection::Rejection;
+use crate::http::switch::{self, ReadAhead, Switch};
 use crate::http::{Handle, Serving, unread, validate};
 
 /// Read onto the stack while a head is waited for, and kept by the size that came: an idle
@@ -54,6 +55,8 @@ struct Connection<'a, IO> {
     end_of_input: bool,
     body_read: usize,
     output: Output,
+    /// What the response that is being sent promises.
+    switch: Option<Box<(Switch, ResponseBody)>>,
 }
 
 /// What ended the wait for a head.
@@ -68,6 +71,8 @@ enum Next {
 enum Ending {
     /// The client has, or may have, the whole response. `linger` where it may still be sending.
     Close { linger: bool },
+    /// The stream leaves HTTP: the head that says so is out.
+    Switch,
     /// It must not take what it got for whole; or it is not there.
     Abort(&'static str),
 }
@@ -130,12 +135,13 @@ where
         end_of_input: false,
         body_read: BODY_READ,
         output: Output::default(),
+        switch: None,
     };
     let ending = connection.run(&*serving.handler).await;
     connection.close(ending).await;
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
+impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
     async fn run<H: Handle>(&mut self, handler: &H) -> Ending {
         loop {
             let waiting_since = Instant::now();
@@ -153,7 +159,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
                     // Boxed, so that an idle connection does not carry the handler's state.
                     let Prepared { request, asked, inbound, interim } = prepared;
                     let future = Box::pin(handler.handle(conn, request, Arc::clone(&interim)));
-                    self.exchange(future, asked, inbound, interim).await
+                    let ended = self.exchange(future, asked, inbound, interim).await;
+                    if let Some(Ending::Switch) = ended {
+                        self.leave_http().await;
+                    }
+                    ended
                 }
                 Err(rejection) => {
                     tracing::debug!(conn = self.conn.id, reason = %rejection, "request refused");
@@ -171,6 +181,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
                 return ending;
             }
         }
+    }
+
+    /// Hands the stream over to whoever speaks the other protocol, until that is done.
+    async fn leave_http(&mut self) {
+        let Some(promised) = self.switch.take() else { return };
+        let (switch, body) = *promised;
+        let ahead = std::mem::take(&mut self.input);
+        self.output.release();
+        // Boxed, so that connections that never switch do not carry its state.
+        let socket = ReadAhead { ahead, io: &mut self.io };
+        Box::pin(switch::run(switch, body, socket, self.conn, self.limits)).await;
     }
 
     /// Waits for a request head, writing first what is still to be written.
@@ -409,7 +430,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
         exchange: &mut Exchange<F>,
         response: Response<ResponseBody>,
     ) -> (ResponseBody, Framing) {
-        let (parts, body) = response.into_parts();
+        let (parts, mut body) = response.into_parts();
+        if let Some(switch) = body.take_switch() {
+            write_switch_head(self.output.head(), &parts, &switch.protocol);
+            exchange.asked.persist = false;
+            self.switch = Some(Box::new((switch, body)));
+            return (ResponseBody::empty(), Framing::None);
+        }
         let asked = &mut exchange.asked;
         if asked.persist && self.drain.poll(cx) {
             asked.persist = false;
@@ -483,6 +510,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
         cx: &mut Context<'_>,
         exchange: &mut Exchange<F>,
     ) -> Option<Option<Ending>> {
+        if self.switch.is_some() {
+            return Some(Some(Ending::Switch));
+        }
         let unread = exchange.inbound.as_mut().filter(|inbound| !inbound.decoder.is_done());
         if !exchange.asked.persist {
             let linger = unread.is_some() || !self.input.is_empty();
@@ -580,6 +610,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
     async fn close(&mut self, ending: Ending) {
         let linger = match ending {
             Ending::Close { linger } => linger && !self.end_of_input,
+            // Its owner has shut it down, or meant to break it off.
+            Ending::Switch => return,
             Ending::Abort(why) => {
                 tracing::debug!(conn = self.conn.id, why, "connection aborted");
                 // What is valid of a broken response may still leave, if it can at once.

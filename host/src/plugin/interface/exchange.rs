@@ -21,6 +21,12 @@ use crate::plugin::state::HostState;
 #[derive(Debug)]
 pub struct OpenExchange(Arc<Exchange>);
 
+impl OpenExchange {
+    pub(super) fn exchange(&self) -> &Arc<Exchange> {
+        &self.0
+    }
+}
+
 impl Host for HostState {
     fn open(
         &mut self,

@@ -12,12 +12,13 @@ pub mod exchange;
 mod handler;
 pub mod outbound;
 mod registry;
+mod upgrade;
 
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "wharf:host/host",
-        imports: { default: trappable },
+        imports: { "wharf:host/upgrade.accept": store | trappable, default: trappable },
         with: {
             "wharf:host/exchange.exchange": super::exchange::OpenExchange,
         },
