@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use http::header::{HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
-use http::{Request, Response, StatusCode, Uri, request};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, request};
+use tokio::time::Instant;
 
 use crate::admit::Admission;
 use crate::drain::Drain;
@@ -21,10 +22,12 @@ use crate::http::validate;
 use crate::observe::{Observer, RequestGuard};
 use crate::plugin::chain::Chain;
 use crate::plugin::exchange::Exchange;
+use crate::plugin::learnt::has_credentials;
+use crate::plugin::manifest::response::ResponsePolicy;
 use crate::plugin::registry::Published;
 use crate::plugin::reply::Named;
 use crate::plugin::upgrade::Offer;
-use crate::plugin::{self, Failure};
+use crate::plugin::{self, Failure, Plugin};
 use crate::route::{RouteMatch, Routed};
 
 /// Tells a plugin which prefix was stripped from its path.
@@ -111,42 +114,32 @@ impl App {
 
         let body = guard.metered(self.bounded(&route, body)?);
         let permit = self.admission.enter().await?;
+        let policies = &route.plugin.manifest.responses;
+        let policy = policies.find(&parts.method, authority.host(), parts.uri.path());
+        let hints = Hints::of(policy, &route.plugin, &authority, &parts);
         forward_uri(&mut parts, conn, &authority, &route)?;
         forward_trace(&mut parts, guard);
 
         let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern, interim);
         exchange.set_offer(Offer::of(conn, &parts, &body));
+        if let Some(policy) = policy {
+            begin_policy(policy, &exchange);
+        }
+        hints.send(&exchange.interim);
         let body = plugin::guest_body(&exchange, body);
         let chain = self.chain(conn, &route);
         let answer = chain.enter(&exchange, Request::from_parts(parts, body)).await;
         let response = resolve(&exchange, answer)?;
-        let (mut head, body) = response.into_parts();
-        let named = exchange.replies.take(&mut head.headers);
-        exchange.replies.clear();
-        if !matches!(&named, Named::Held(held) if held.switches() && confirms(head.status)) {
-            validate::response(head.status, &mut head.headers).map_err(Refusal::Failure)?;
-        }
-        let response = match named {
-            Named::Held(held) if held.switches() && !confirms(head.status) => {
-                let message = "it accepted a protocol switch and answered with another status";
-                return Err(Refusal::Failure(Failure::Reply { message: message.into() }));
-            }
-            Named::Held(held) => {
-                plugin::replaced_body(body).await;
-                held.respond(head)
-            }
-            named => {
-                if matches!(named, Named::Unknown) {
-                    let plugin = &*route.plugin.name;
-                    tracing::warn!(plugin, request_id = %guard.id(), "unknown reply token");
-                }
-                Response::from_parts(head, plugin::response_body(body).await)
-            }
-        };
-        Ok(response.map(|body| {
+        let response = replied(&exchange, &route.plugin, response).await?;
+        hints.learn(response.status(), response.headers());
+        let mut response = response.map(|body| {
             let body = if body.is_switching() { body } else { controlled(body, &exchange.control) };
             body.holding(permit)
-        }))
+        });
+        if let Some(persistence) = policy.and_then(|policy| policy.persistence) {
+            response.extensions_mut().insert(persistence);
+        }
+        Ok(response)
     }
 
     fn route(
@@ -177,6 +170,61 @@ impl App {
             admission: Arc::clone(&self.admission),
             core: conn.core,
         }
+    }
+}
+
+/// What a response policy wishes for; the plugin may still wish for something else.
+fn begin_policy(policy: &ResponsePolicy, exchange: &Exchange) {
+    let control = &exchange.control;
+    if policy.write_deadline.is_some() {
+        control.set_deadline(policy.write_deadline.map(|time| Instant::now() + time));
+    }
+    if policy.bandwidth.is_some() {
+        control.set_rate(policy.bandwidth);
+    }
+    if policy.buffered {
+        control.set_buffered(true);
+    }
+}
+
+/// The early hints that are learnt for a request's path, where a policy asks for it.
+struct Hints<'a>(Option<Learning<'a>>);
+
+struct Learning<'a> {
+    plugin: &'a Plugin,
+    authority: &'a Authority,
+    path: String,
+    with_credentials: bool,
+}
+
+impl<'a> Hints<'a> {
+    fn of(
+        policy: Option<&ResponsePolicy>,
+        plugin: &'a Plugin,
+        authority: &'a Authority,
+        parts: &request::Parts,
+    ) -> Self {
+        let asked = policy.is_some_and(|policy| policy.early_hints) && parts.method == Method::GET;
+        Self(asked.then(|| Learning {
+            plugin,
+            authority,
+            path: parts.uri.path().to_owned(),
+            with_credentials: has_credentials(&parts.headers),
+        }))
+    }
+
+    /// Sends what is known, where the client copes with it.
+    fn send(&self, interim: &Interim) {
+        let Some(Learning { plugin, authority, path, .. }) = &self.0 else { return };
+        if let Some(links) = plugin.learnt.of(authority.as_str(), path) {
+            let links: Vec<&str> = links.iter().map(|link| &**link).collect();
+            let _only_a_courtesy = interim.hint(&links);
+        }
+    }
+
+    fn learn(&self, status: StatusCode, headers: &HeaderMap) {
+        let Some(Learning { plugin, authority, path, with_credentials }) = &self.0 else { return };
+        plugin.learnt.learn(authority.as_str(), path, *with_credentials, status, headers);
     }
 }
 
@@ -224,6 +272,37 @@ fn forward_uri(
     uri.path_and_query = Some(target);
     parts.uri = Uri::from_parts(uri).map_err(|_| Rejection::bad("malformed target"))?;
     Ok(())
+}
+
+/// The response that the plugin's own stands for, where it names one that the host holds.
+async fn replied(
+    exchange: &Exchange,
+    plugin: &Plugin,
+    response: Response<plugin::GuestBody>,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let (mut head, body) = response.into_parts();
+    let named = exchange.replies.take(&mut head.headers);
+    exchange.replies.clear();
+    let switches = matches!(&named, Named::Held(held) if held.switches());
+    if switches && !confirms(head.status) {
+        let message = "it accepted a protocol switch and answered with another status";
+        return Err(Refusal::Failure(Failure::Reply { message: message.into() }));
+    }
+    if !switches {
+        validate::response(head.status, &mut head.headers).map_err(Refusal::Failure)?;
+    }
+    match named {
+        Named::Held(held) => {
+            plugin::replaced_body(body).await;
+            Ok(held.respond(head))
+        }
+        Named::Nothing => Ok(Response::from_parts(head, plugin::response_body(body).await)),
+        Named::Unknown => {
+            let request_id = &*exchange.request_id;
+            tracing::warn!(plugin = &*plugin.name, request_id, "unknown reply token");
+            Ok(Response::from_parts(head, plugin::response_body(body).await))
+        }
+    }
 }
 
 /// What the client gets for what the chain gave.
