@@ -12,6 +12,7 @@ use crate::admit::Admission;
 use crate::drain::Drain;
 use crate::http::Handle;
 use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::condition::Wanted;
 use crate::http::conn::Conn;
 use crate::http::control::controlled;
 use crate::http::interim::Interim;
@@ -110,10 +111,12 @@ impl App {
 
         let body = guard.metered(self.bounded(&route, body)?);
         let permit = self.admission.enter().await?;
+        let wanted = Wanted::of(&parts.method, &parts.headers);
         forward_uri(&mut parts, conn, &authority, &route)?;
         forward_trace(&mut parts, guard);
 
-        let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern, interim);
+        let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern, wanted, interim);
+        let _answered = Answering(&exchange);
         let body = plugin::guest_body(&exchange, body);
         let chain = self.chain(conn, &route);
         let answer = chain.enter(&exchange, Request::from_parts(parts, body)).await;
@@ -165,6 +168,15 @@ impl App {
             admission: Arc::clone(&self.admission),
             core: conn.core,
         }
+    }
+}
+
+/// An exchange that is being answered. However that ends, no reply can be used after it.
+struct Answering<'a>(&'a Exchange);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.replies.close();
     }
 }
 
