@@ -13,6 +13,7 @@ use crate::admit::Admission;
 use crate::drain::Drain;
 use crate::http::Handle;
 use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::condition::Wanted;
 use crate::http::conn::Conn;
 use crate::http::control::controlled;
 use crate::http::interim::Interim;
@@ -117,10 +118,12 @@ impl App {
         let policies = &route.plugin.manifest.responses;
         let policy = policies.find(&parts.method, authority.host(), parts.uri.path());
         let hints = Hints::of(policy, &route.plugin, &authority, &parts);
+        let wanted = Wanted::of(&parts.method, &parts.headers);
         forward_uri(&mut parts, conn, &authority, &route)?;
         forward_trace(&mut parts, guard);
 
-        let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern, interim);
+        let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern, wanted, interim);
+        let _answered = Answering(&exchange);
         exchange.set_offer(Offer::of(conn, &parts, &body));
         if let Some(policy) = policy {
             begin_policy(policy, &exchange);
@@ -228,6 +231,15 @@ impl<'a> Hints<'a> {
     }
 }
 
+/// An exchange that is being answered. However that ends, no reply can be used after it.
+struct Answering<'a>(&'a Exchange);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.replies.close();
+    }
+}
+
 /// The authority; the validator left it in the URI.
 fn authority(parts: &request::Parts) -> Result<Authority, Rejection> {
     parts.uri.authority().cloned().ok_or(Rejection::bad("the request names no authority"))
@@ -282,7 +294,6 @@ async fn replied(
 ) -> Result<Response<ResponseBody>, Refusal> {
     let (mut head, body) = response.into_parts();
     let named = exchange.replies.take(&mut head.headers);
-    exchange.replies.clear();
     let switches = matches!(&named, Named::Held(held) if held.switches());
     if switches && !confirms(head.status) {
         let message = "it accepted a protocol switch and answered with another status";

@@ -22,6 +22,7 @@ use crate::plugin::state::HostState;
 pub struct OpenExchange(Arc<Exchange>);
 
 impl OpenExchange {
+    /// The exchange itself.
     pub(super) fn exchange(&self) -> &Arc<Exchange> {
         &self.0
     }

@@ -9,6 +9,7 @@ use wasmtime_wasi_config::WasiConfig;
 use super::state::HostState;
 
 pub mod exchange;
+mod files;
 mod handler;
 pub mod outbound;
 mod registry;
@@ -18,7 +19,11 @@ mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "wharf:host/host",
-        imports: { "wharf:host/upgrade.accept": store | trappable, default: trappable },
+        imports: {
+            "wharf:host/files.reply": async | trappable,
+            "wharf:host/upgrade.accept": store | trappable,
+            default: trappable,
+        },
         with: {
             "wharf:host/exchange.exchange": super::exchange::OpenExchange,
         },
