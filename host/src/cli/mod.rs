@@ -128,6 +128,7 @@ mod tests {
             "json",
             "--config",
             "w.toml",
+            "--takeover",
             "--threads",
             "2",
             "--drain-limit",
@@ -138,6 +139,7 @@ mod tests {
 
         let Command::Serve(serve) = arguments.command else { panic!("not serve") };
         assert_eq!(serve.settings.plugins, Some("apps".into()));
+        assert_eq!(serve.settings.takeover.map(|switch| switch.0), Some(true));
         assert_eq!(serve.settings.tls_cert, [PathBuf::from("a.pem"), PathBuf::from("b.pem")]);
         assert_eq!(serve.settings.tls_key, [PathBuf::from("a.key"), PathBuf::from("b.key")]);
         assert!(serve.check && serve.config == Some("w.toml".into()));

@@ -77,6 +77,8 @@ pub struct Config {
     pub http3: bool,
     /// Written once ready.
     pub ready_file: Option<PathBuf>,
+    /// The process that serves with the same data folder is taken over: no.
+    pub takeover: bool,
     /// Cores to serve on: all that the process may use.
     pub threads: usize,
     /// Threads that compile: half the cores, at least one.
@@ -314,6 +316,7 @@ impl Config {
             http2: layer.http2.is_none_or(|switch| switch.0),
             http3: layer.http3.is_none_or(|switch| switch.0),
             ready_file: layer.ready_file,
+            takeover: layer.takeover.is_some_and(|switch| switch.0),
             threads,
             compile_threads,
             drain_limit,

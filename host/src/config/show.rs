@@ -40,6 +40,7 @@ impl Config {
         if let Some(file) = &self.ready_file {
             writeln!(out, "ready-file = {}", path(file))?;
         }
+        writeln!(out, "takeover = {}", quoted(Switch(self.takeover)))?;
         writeln!(out, "log-format = {}", quoted(self.log.format))?;
         writeln!(out, "threads = {}", self.threads)?;
         writeln!(out, "compile-threads = {}", self.compile_threads)?;

@@ -26,6 +26,7 @@ use super::parse::{self, HeadScanner};
 use super::respond::{Asked, Framing, Kept, write_early_hints, write_head, write_switch_head};
 use super::timer::{DrainWatch, Timer};
 use super::{LINGER_BYTES, LINGER_TIMEOUT, READ_AHEAD};
+use crate::drain::Drain;
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::conn::{Conn, Persistence, Protocol};
 use crate::http::interim::{Interim, copes_on_h1};
@@ -50,6 +51,10 @@ struct Connection<'a, IO> {
     idle_timeout: Duration,
     alt_svc: Option<&'a HeaderValue>,
     drain: DrainWatch<'a>,
+    /// Since when the drain is known; where another process goes on serving, the client's next
+    /// request is waited for.
+    draining_since: Option<Instant>,
+    patience: &'a Drain,
     timer: Timer,
     scanner: HeadScanner,
     /// Read and not yet used.
@@ -133,6 +138,8 @@ where
         idle_timeout: serving.limits.idle_timeout,
         alt_svc: serving.alt_svc.as_ref().filter(|_| conn.tls.is_some()),
         drain: DrainWatch::new(draining),
+        draining_since: None,
+        patience: &serving.drain,
         timer: Timer::default(),
         scanner: HeadScanner::default(),
         input: BytesMut::from(read_ahead),
@@ -216,10 +223,12 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
                 Poll::Ready(Err(why)) => return Poll::Ready(Next::Ended(Ending::Abort(why))),
                 Poll::Pending => return Poll::Pending,
             }
-            let draining = self.drain.poll(cx);
+            let leave_at = self.poll_leaving(cx);
             let idle = self.input.is_empty();
-            if self.end_of_input || idle && draining {
-                return Poll::Ready(Next::Ended(Ending::Close { linger: false }));
+            if self.end_of_input || idle && leave_at.is_some_and(|at| Instant::now() >= at) {
+                // What the client may be sending at this moment must not reset the connection.
+                let linger = self.patience.is_handed_over();
+                return Poll::Ready(Next::Ended(Ending::Close { linger }));
             }
             match self.poll_read_some(cx) {
                 Poll::Ready(Ok(_)) => {
@@ -237,7 +246,10 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
             }
             let deadline = match *head_since {
                 Some(since) if !idle => since + self.limits.header_timeout,
-                _ => waiting_since + self.idle_timeout,
+                _ => {
+                    let idle_until = waiting_since + self.idle_timeout;
+                    leave_at.map_or(idle_until, |at| at.min(idle_until))
+                }
             };
             return self.timer.poll_at(cx, deadline).map(|()| {
                 if idle {
@@ -247,6 +259,14 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
                 }
             });
         }
+    }
+
+    /// When the connection is to be closed if it is idle, because the server is leaving.
+    fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Option<Instant> {
+        if self.draining_since.is_none() && self.drain.poll(cx) {
+            self.draining_since = Some(Instant::now());
+        }
+        Some(self.draining_since? + self.patience.patience())
     }
 
     /// Parses and validates a head, and attaches its body. The method is for the refusal.
