@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::Failure;
 use super::reply::Replies;
@@ -30,6 +31,10 @@ pub struct Exchange {
     /// What the host holds for the response.
     pub replies: Replies,
     cancelled: AtomicBool,
+    /// Told when it is cancelled.
+    cancellation: Notify,
+    /// Guests that wait for that, or have and are not done.
+    waiting: AtomicUsize,
     failure: Mutex<Option<Failure>>,
 }
 
@@ -50,6 +55,8 @@ impl Exchange {
             control: Arc::default(),
             replies: Replies::default(),
             cancelled: AtomicBool::new(false),
+            cancellation: Notify::new(),
+            waiting: AtomicUsize::new(0),
             failure: Mutex::new(None),
         })
     }
@@ -59,9 +66,31 @@ impl Exchange {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Marks the exchange as given up.
+    /// Gives the exchange up: whoever waits for that is woken.
     pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
+        if !self.cancelled.swap(true, Ordering::SeqCst) {
+            self.cancellation.notify_waiters();
+        }
+    }
+
+    /// Waits until the client has left or the host has given the exchange up.
+    ///
+    /// # Cancel safety
+    /// A wait that is dropped before its end was none; see [`Self::is_attended`].
+    pub async fn cancelled(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut dropped = Unattended { exchange: self, ended: false };
+        let told = self.cancellation.notified();
+        // `notified` sees every notification after its creation, and the mark is set before one.
+        if !self.cancelled.load(Ordering::SeqCst) {
+            told.await;
+        }
+        dropped.ended = true;
+    }
+
+    /// Whether a guest waited for the cancellation when it came: it then has something to do about it.
+    pub fn is_attended(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
     }
 
     /// Keeps what went wrong behind a plugin's back: its request body was refused, or, for a
@@ -73,6 +102,20 @@ impl Exchange {
     /// What went wrong behind the plugin's back, if anything did.
     pub fn failure(&self) -> Option<Failure> {
         self.failure.lock().clone()
+    }
+}
+
+/// Takes a wait back that did not come to its end.
+struct Unattended<'a> {
+    exchange: &'a Exchange,
+    ended: bool,
+}
+
+impl Drop for Unattended<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.exchange.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }
 
