@@ -13,7 +13,7 @@ use crate::admit::Admission;
 use crate::drain::Drain;
 use crate::http::Handle;
 use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::conn::Conn;
+use crate::http::conn::{Conn, EarlyData};
 use crate::http::control::controlled;
 use crate::http::interim::Interim;
 use crate::http::limits::Limits;
@@ -31,6 +31,9 @@ use crate::route::{RouteMatch, Routed};
 
 /// Tells a plugin which prefix was stripped from its path.
 pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// Tells a plugin that its request may be a replay (RFC 8470 §5.1).
+const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
 
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -108,6 +111,7 @@ impl App {
         guard: &mut RequestGuard,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let authority = authority(&parts)?;
+        let is_early = early_data(&mut parts)?;
         let route = self.route(&parts, &authority)?;
         guard.routed(&route.plugin.name, &route.pattern);
 
@@ -119,7 +123,7 @@ impl App {
         forward_uri(&mut parts, conn, &authority, &route)?;
         forward_trace(&mut parts, guard);
 
-        let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern, interim);
+        let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern, is_early, interim);
         if let Some(policy) = policy {
             begin_policy(policy, &exchange);
         }
@@ -241,6 +245,25 @@ impl<'a> Hints<'a> {
 /// The authority; the validator left it in the URI.
 fn authority(parts: &request::Parts) -> Result<Authority, Rejection> {
     parts.uri.authority().cloned().ok_or(Rejection::bad("the request names no authority"))
+}
+
+/// Whether the request arrived as early data (RFC 8470): the plugin is told, because it may refuse what
+/// is safe by its method and not by what it does. What a proxy in front says of its own early data is
+/// honoured, and passed on (§5.1).
+///
+/// # Errors
+/// 425 for a method that is not safe.
+fn early_data(parts: &mut request::Parts) -> Result<bool, Rejection> {
+    let is_early = parts.extensions.get::<EarlyData>().is_some();
+    if !is_early && !parts.headers.contains_key(EARLY_DATA) {
+        return Ok(false);
+    }
+    if !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Err(Rejection::TooEarly);
+    }
+    // Several fields, or another value, count as one of 1 (§5.1).
+    parts.headers.insert(EARLY_DATA, HeaderValue::from_static("1"));
+    Ok(is_early)
 }
 
 /// Tells the plugin which trace it is part of.

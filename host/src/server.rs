@@ -169,7 +169,11 @@ impl Server {
         // Addresses first: what is taken is said before anything is made or compiled.
         let sockets = Sockets::bind(config)?;
         let tls = match config.https {
-            Some(_) => Some(Arc::new(Tls::new(certificates(config, &data), config.http2)?)),
+            Some(_) => Some(Arc::new(Tls::new(
+                certificates(config, &data),
+                config.http2,
+                config.early_data,
+            )?)),
             None => None,
         };
         let quic = match &tls {

@@ -7,6 +7,7 @@ mod cancelled;
 mod capabilities;
 mod control;
 mod drain;
+mod early_data;
 mod hostile;
 mod listeners;
 mod middleware;

@@ -22,6 +22,8 @@ pub struct Exchange {
     pub conn: Arc<Conn>,
     /// Requests on the connection so far, this one included.
     pub ordinal: u64,
+    /// It arrived as early data, which can be replayed.
+    pub early_data: bool,
     /// The pattern that matched.
     pub route: Arc<str>,
     /// Heads before the final one.
@@ -44,12 +46,14 @@ impl Exchange {
         request_id: &str,
         conn: &Arc<Conn>,
         route: &Arc<str>,
+        early_data: bool,
         interim: Arc<Interim>,
     ) -> Arc<Self> {
         Arc::new(Self {
             request_id: request_id.into(),
             conn: Arc::clone(conn),
             ordinal: conn.requests(),
+            early_data,
             route: Arc::clone(route),
             interim,
             control: Arc::default(),
