@@ -203,6 +203,13 @@ impl Exchange {
         self.inner.cancelled()
     }
 
+    /// Waits until the client has left or the host has given the exchange up. Never returns where the
+    /// exchange ends as it should: to be raced with the work. A plugin that waits here has a second
+    /// from then on to clean up before its instance may be ended.
+    pub async fn cancelled(&self) {
+        crate::bindings::wharf::host::exchange_async::cancelled(&self.inner).await;
+    }
+
     /// Sends `103 Early Hints` (RFC 8297) at once, with these values of `Link`, for example
     /// `</app.css>; rel=preload; as=style`. Name them in the response as well: not every client sees
     /// the hints.
@@ -283,6 +290,11 @@ impl Exchange {
 
     /// True once the client has left or the host has given the exchange up.
     pub fn is_cancelled(&self) -> bool {
+        match self.inner {}
+    }
+
+    /// Waits until the client has left or the host has given the exchange up.
+    pub async fn cancelled(&self) {
         match self.inner {}
     }
 

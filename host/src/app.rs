@@ -14,7 +14,7 @@ use crate::drain::Drain;
 use crate::http::Handle;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::condition::Wanted;
-use crate::http::conn::Conn;
+use crate::http::conn::{Conn, EarlyData};
 use crate::http::control::controlled;
 use crate::http::interim::Interim;
 use crate::http::limits::Limits;
@@ -33,6 +33,9 @@ use crate::route::{RouteMatch, Routed};
 
 /// Tells a plugin which prefix was stripped from its path.
 pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// Tells a plugin that its request may be a replay (RFC 8470 §5.1).
+const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
 
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -110,6 +113,7 @@ impl App {
         guard: &mut RequestGuard,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let authority = authority(&parts)?;
+        let is_early = early_data(&mut parts)?;
         let route = self.route(&parts, &authority)?;
         guard.routed(&route.plugin.name, &route.pattern);
 
@@ -122,7 +126,8 @@ impl App {
         forward_uri(&mut parts, conn, &authority, &route)?;
         forward_trace(&mut parts, guard);
 
-        let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern, wanted, interim);
+        let exchange =
+            Exchange::new(guard.id().as_str(), conn, &route.pattern, wanted, is_early, interim);
         let _answered = Answering(&exchange);
         exchange.set_offer(Offer::of(conn, &parts, &body));
         if let Some(policy) = policy {
@@ -248,6 +253,25 @@ fn authority(parts: &request::Parts) -> Result<Authority, Rejection> {
 /// Whether a plugin that has accepted a switch may answer with this.
 fn confirms(status: StatusCode) -> bool {
     matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::OK)
+}
+
+/// Whether the request arrived as early data (RFC 8470): the plugin is told, because it may refuse what
+/// is safe by its method and not by what it does. What a proxy in front says of its own early data is
+/// honoured, and passed on (§5.1).
+///
+/// # Errors
+/// 425 for a method that is not safe.
+fn early_data(parts: &mut request::Parts) -> Result<bool, Rejection> {
+    let is_early = parts.extensions.get::<EarlyData>().is_some();
+    if !is_early && !parts.headers.contains_key(EARLY_DATA) {
+        return Ok(false);
+    }
+    if !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Err(Rejection::TooEarly);
+    }
+    // Several fields, or another value, count as one of 1 (§5.1).
+    parts.headers.insert(EARLY_DATA, HeaderValue::from_static("1"));
+    Ok(is_early)
 }
 
 /// Tells the plugin which trace it is part of.

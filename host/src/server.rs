@@ -193,7 +193,11 @@ impl Server {
         let (generation, secret) = (lineage.generation, lineage.secret);
         let (sockets, kept) = Sockets::bind(config, inherited)?;
         let tls = match config.https {
-            Some(_) => Some(Arc::new(Tls::new(certificates(config, &data), config.http2)?)),
+            Some(_) => Some(Arc::new(Tls::new(
+                certificates(config, &data),
+                config.http2,
+                config.early_data,
+            )?)),
             None => None,
         };
         let quic = match &tls {

@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a failing test must panic")]
 
 mod admin;
+mod cancelled;
 mod capabilities;
 mod clients;
 mod control;
 mod drain;
+mod early_data;
 mod hostile;
 mod listeners;
 mod middleware;

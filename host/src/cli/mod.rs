@@ -122,6 +122,8 @@ mod tests {
             "off",
             "--http3",
             "on",
+            "--early-data",
+            "off",
             "--ready-file",
             "r",
             "--log-format",

@@ -37,6 +37,7 @@ impl Config {
         }
         writeln!(out, "http2 = {}", quoted(Switch(self.http2)))?;
         writeln!(out, "http3 = {}", quoted(Switch(self.http3)))?;
+        writeln!(out, "early-data = {}", quoted(Switch(self.early_data)))?;
         if let Some(file) = &self.ready_file {
             writeln!(out, "ready-file = {}", path(file))?;
         }

@@ -42,6 +42,10 @@ pub enum Persistence {
     },
 }
 
+/// Extension of a request that arrived as early data, which can be replayed (RFC 8470).
+#[derive(Clone, Copy, Debug)]
+pub struct EarlyData;
+
 /// Facts of the TLS session.
 #[derive(Clone, Debug)]
 pub struct TlsFacts {

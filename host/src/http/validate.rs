@@ -40,7 +40,7 @@ const STRIPPED: [&str; 12] = [
 
 /// Fields that a `Connection` option must not name: a recipient that obeyed would lose what the
 /// message means (RFC 9110 §7.6.1: only fields for the immediate recipient may be named).
-const NEVER_HOP_BY_HOP: [&str; 16] = [
+const NEVER_HOP_BY_HOP: [&str; 17] = [
     "authorization",
     "cache-control",
     "content-encoding",
@@ -48,6 +48,7 @@ const NEVER_HOP_BY_HOP: [&str; 16] = [
     "content-range",
     "content-type",
     "cookie",
+    "early-data",
     "expect",
     "forwarded",
     "host",

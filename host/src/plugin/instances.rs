@@ -327,6 +327,11 @@ impl WorkerHandle {
         !inner.running.is_empty() && inner.running.iter().all(Running::is_abandoned)
     }
 
+    /// Whether one of the calls that run here waits to be told that its client has left.
+    pub fn is_attended(&self) -> bool {
+        self.inner.lock().running.iter().any(|running| running.call.exchange.is_attended())
+    }
+
     fn has_room(&self, capacity: usize) -> bool {
         let in_flight = self.in_flight();
         // A heavy instance takes one call at a time: what it does is CPU work.

@@ -25,7 +25,7 @@ use super::inbound::Inbound;
 use super::message::{self, MessageError};
 use super::socket::H3Socket;
 use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::conn::Protocol;
+use crate::http::conn::{EarlyData, Protocol};
 use crate::http::interim::Interim;
 use crate::http::limits::Limits;
 use crate::http::rejection::Rejection;
@@ -167,6 +167,9 @@ async fn exchange<H: Handle>(
     recv: RecvStream,
 ) -> Result<(), Fault> {
     let limits = &shared.serving.limits;
+    // As it was when the stream was accepted: the handshake may have ended since, and what it then
+    // says of a request is merely too careful.
+    let is_early = recv.is_0rtt();
     let mut frames = FrameReader::new(recv, limits.header_bytes);
     let Received { mut request, validated, mut ahead, over } =
         match receive(&mut frames, limits).await {
@@ -206,6 +209,9 @@ async fn exchange<H: Handle>(
         (Some(inbound), body)
     };
     validate::set_scheme(&mut request, shared.conn.scheme());
+    if is_early {
+        request.extensions_mut().insert(EarlyData);
+    }
     // What is here already needs no 100 (RFC 9110 §10.1.1).
     let wants_continue = validated.expects_continue && inbound.is_some();
     let mut watch = Watch { inbound: inbound.clone(), stopped: pin!(out.send.stopped()) };

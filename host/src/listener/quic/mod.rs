@@ -27,8 +27,9 @@ use std::time::Duration;
 use quinn::crypto::rustls::NoInitialCipherSuite;
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
-    AsyncTimer, AsyncUdpSocket, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming,
-    Runtime, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    AsyncTimer, AsyncUdpSocket, Connecting, Connection, ConnectionError, Endpoint, EndpointConfig,
+    IdleTimeout, Incoming, Runtime, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    ZeroRttAccepted,
 };
 use socket2::SockRef;
 use tokio::time::timeout;
@@ -130,8 +131,8 @@ impl HmacKey for ResetKey {
 }
 
 impl Quic {
-    /// Prepares for `cores` endpoints on `sockets` sockets. `tls` must offer TLS 1.3 only where it matters and the ALPN
-    /// name [`h3::ALPN`]; early data stays off whatever it says.
+    /// Prepares for `cores` endpoints on `sockets` sockets. `tls` must offer TLS 1.3 only where it matters
+    /// and the ALPN name [`h3::ALPN`]; early data is taken where it says so.
     ///
     /// # Errors
     /// See [`QuicError`].
@@ -376,10 +377,25 @@ async fn connection<H: Handle>(
     serving: Serving<H>,
 ) {
     let peer = incoming.remote_address();
-    let Some(connection) = shake(incoming, serving.limits.handshake_timeout).await else {
-        return serving.states.refuse(RefusedConnection::Handshake);
+    let limit = serving.limits.handshake_timeout;
+    let connection = match shake(incoming, limit).await {
+        Some(Shaken::Whole(connection)) => {
+            drop(handshake);
+            connection
+        }
+        Some(Shaken::Early(connection, accepted)) => {
+            // The rest of the handshake has its deadline too.
+            let pending = connection.clone();
+            serving.drain.spawn(async move {
+                let _handshake = handshake;
+                if !matches!(timeout(limit, accepted).await, Ok(true)) {
+                    pending.close(VarInt::from_u32(0), b"no handshake in time");
+                }
+            });
+            connection
+        }
+        None => return serving.states.refuse(RefusedConnection::Handshake),
     };
-    drop(handshake);
     let tls = facts::tls(&connection);
     if tls.alpn.as_deref().map(str::as_bytes) != Some(h3::ALPN) {
         // RFC 9001 §8.1 has TLS refuse it; a configuration without ALPN would let it pass.
@@ -400,14 +416,21 @@ async fn connection<H: Handle>(
 /// The crypto error code of the TLS alert (RFC 9001 §4.8).
 const NO_APPLICATION_PROTOCOL: u32 = 0x178;
 
-async fn shake(incoming: Incoming, limit: Duration) -> Option<Connection> {
+/// How far a handshake is when its connection is served.
+enum Shaken {
+    Whole(Connection),
+    /// The client has sent early data (RFC 9001 §4.6); the rest of the handshake is on its way.
+    Early(Connection, ZeroRttAccepted),
+}
+
+async fn shake(incoming: Incoming, limit: Duration) -> Option<Shaken> {
     // The client's hello is read here, in its own task: that costs a signature.
     let outcome = match incoming.accept() {
-        Ok(connecting) => timeout(limit, connecting).await,
+        Ok(connecting) => timeout(limit, established(connecting)).await,
         Err(error) => Ok(Err(error)),
     };
     match outcome {
-        Ok(Ok(connection)) => Some(connection),
+        Ok(Ok(shaken)) => Some(shaken),
         Ok(Err(error)) => {
             tracing::debug!(%error, "QUIC handshake failed");
             None
@@ -417,6 +440,17 @@ async fn shake(incoming: Incoming, limit: Duration) -> Option<Connection> {
             None
         }
     }
+}
+
+async fn established(mut connecting: Connecting) -> Result<Shaken, ConnectionError> {
+    let facts = connecting.handshake_data().await?;
+    if facts::takes_early_data(facts) {
+        match connecting.into_0rtt() {
+            Ok((connection, accepted)) => return Ok(Shaken::Early(connection, accepted)),
+            Err(whole) => connecting = whole,
+        }
+    }
+    Ok(Shaken::Whole(connecting.await?))
 }
 
 /// The address that the client sent to; on a wildcard socket only the packets know it.

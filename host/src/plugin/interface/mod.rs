@@ -9,6 +9,7 @@ use wasmtime_wasi_config::WasiConfig;
 use super::state::HostState;
 
 pub mod exchange;
+mod exchange_async;
 mod files;
 mod handler;
 pub mod outbound;
