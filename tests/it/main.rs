@@ -6,6 +6,7 @@ mod admin;
 mod capabilities;
 mod control;
 mod drain;
+mod files;
 mod hostile;
 mod listeners;
 mod middleware;
