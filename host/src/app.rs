@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::admit::Admission;
 use crate::drain::Drain;
+use crate::files::folder::{Found, StaticFolder};
 use crate::http::Handle;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::condition::Wanted;
@@ -116,6 +117,9 @@ impl App {
         let is_early = early_data(&mut parts)?;
         let route = self.route(&parts, &authority)?;
         guard.routed(&route.plugin.name, &route.pattern);
+        if let Some(folder) = route.folder.as_deref().filter(|_| route.chain.is_empty()) {
+            return self.send_static(folder, &route, &parts).await;
+        }
 
         let body = guard.metered(self.bounded(&route, body)?);
         let permit = self.admission.enter().await?;
@@ -150,6 +154,28 @@ impl App {
         Ok(response)
     }
 
+    /// Answers from a static folder that nothing wraps: no plugin is called.
+    async fn send_static(
+        &self,
+        folder: &StaticFolder,
+        route: &RouteMatch,
+        parts: &request::Parts,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        let permit = self.admission.enter().await?;
+        let wanted = Wanted::of(&parts.method, &parts.headers);
+        let path = parts.uri.path().strip_prefix(&folder.prefix).unwrap_or_default();
+        let readers = route.plugin.readers().clone();
+        let found = folder.find(&parts.method, path, parts.uri.query(), &wanted, readers).await?;
+        let response = match found {
+            Found::Elsewhere(response) => response.map(|()| ResponseBody::empty()),
+            Found::File(response) => {
+                let (head, file) = response.into_parts();
+                file.respond(head)
+            }
+        };
+        Ok(response.map(|body| body.holding(permit)))
+    }
+
     fn route(
         &self,
         parts: &request::Parts,
@@ -175,6 +201,8 @@ impl App {
     fn chain(&self, conn: &Conn, route: &RouteMatch) -> Chain {
         Chain {
             links: Arc::clone(&route.chain),
+            folder: route.folder.clone(),
+            readers: route.plugin.readers().clone(),
             admission: Arc::clone(&self.admission),
             core: conn.core,
         }

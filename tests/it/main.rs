@@ -9,6 +9,7 @@ mod clients;
 mod control;
 mod drain;
 mod early_data;
+mod files;
 mod hostile;
 mod listeners;
 mod middleware;
