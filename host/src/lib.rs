@@ -2,8 +2,8 @@
 //!
 //! [`cli`] turns arguments into [`config::Config`]; [`server`] binds the [`listener`]s and owns
 //! everything; [`http`] speaks the three protocols and ends in [`app::App`]; [`route`] and
-//! [`admit`] decide, [`plugin`] runs components, [`upstream`] is their way out; [`observe`] and
-//! [`admin`] tell what happened; [`drain`] ends it all.
+//! [`admit`] decide, [`plugin`] runs components, [`upstream`] is their way out, [`store`]
+//! what they keep; [`observe`] and [`admin`] tell what happened; [`drain`] ends it all.
 
 pub mod admin;
 pub mod admit;
@@ -17,4 +17,5 @@ pub mod observe;
 pub mod plugin;
 pub mod route;
 pub mod server;
+pub mod store;
 pub mod upstream;

@@ -45,6 +45,7 @@ use crate::plugin::program::Builder;
 use crate::plugin::registry::{Published, Registry};
 use crate::plugin::state::Services;
 use crate::plugin::watcher;
+use crate::store::Store;
 use crate::upstream::Upstream;
 
 /// How long clients remember that HTTP/3 is there, in seconds.
@@ -207,6 +208,7 @@ impl Server {
             metrics: Arc::clone(&metrics),
             services: Arc::new(Services {
                 upstream: Arc::new(Upstream::new(background.clone())),
+                store: Arc::new(Store::new(data.clone()).map_err(Error::System)?),
                 states: Arc::clone(&states),
                 endpoints: Arc::clone(&published) as _,
             }),
