@@ -32,7 +32,7 @@ pub const MAX_BATCH_ROWS: usize = 10_000;
 /// keeps its core for about a millisecond.
 pub const MAX_BATCH_BYTES: usize = 256 << 10;
 /// Rows that a query reads before anybody asks.
-pub const FIRST_ROWS: usize = 256;
+pub const FIRST_ROWS: usize = 1024;
 /// Bytes of a result that is read whole: of a statement that writes, or in a transaction.
 pub const MAX_RESULT_BYTES: usize = 16 << 20;
 /// Bytes of results that one database holds for cursors which have not been read.

@@ -283,11 +283,12 @@ async fn a_transaction_ends_with_its_exchange_and_at_its_deadline() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn who_waits_for_longer_than_the_busy_limit_is_told() {
     let (_dir, database) = database();
     let _kept = database.begin(&claim(), Access::Write).await.expect("it is free");
 
+    tokio::time::pause();
     let busy = database.execute(&claim(), sql("CREATE TABLE t (a)")).await;
 
     assert_eq!(busy, Err(StoreError::Busy));
