@@ -13,4 +13,5 @@ mod plugins;
 mod protocols;
 mod reload;
 mod smuggling;
+mod store;
 mod streaming;
