@@ -48,6 +48,7 @@ use crate::plugin::registry::{Published, Registry};
 use crate::plugin::state::Services;
 use crate::plugin::watcher;
 use crate::ready::ReadyFile;
+use crate::store::Store;
 use crate::takeover::predecessor::{Door, Estate, Gates};
 use crate::takeover::service::Service;
 use crate::takeover::sockets::{Inherited, Kept, Sockets, SocketsError, share};
@@ -250,6 +251,7 @@ impl Server {
             metrics: Arc::clone(&metrics),
             services: Arc::new(Services {
                 upstream: Arc::new(Upstream::new(background.clone())),
+                store: Arc::new(Store::new(data.clone()).map_err(Error::System)?),
                 states: Arc::clone(&states),
                 endpoints: Arc::clone(&published) as _,
                 readers: Readers::default(),

@@ -18,4 +18,5 @@ mod protocols;
 mod push;
 mod reload;
 mod smuggling;
+mod store;
 mod streaming;

@@ -22,6 +22,7 @@ use super::chain::Next;
 use super::exchange::{Exchange, Token};
 use super::instances::WorkerHandle;
 use crate::admit::Permit;
+use crate::store::Asker;
 
 /// What a caller waits for.
 pub type Answer = Result<Response<WasiBody>, Failure>;
@@ -109,6 +110,16 @@ impl Call {
     /// Whether the guest has returned and the response body is over.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
+    }
+}
+
+impl Asker for Call {
+    fn has_left(&self) -> bool {
+        self.is_abandoned() || self.exchange.is_cancelled()
+    }
+
+    fn is_over(&self) -> bool {
+        Self::is_over(self)
     }
 }
 

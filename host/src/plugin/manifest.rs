@@ -99,6 +99,10 @@ pub struct Capabilities {
     pub env: Vec<String>,
     /// It may list what is served (`wharf:host/registry`).
     pub registry: bool,
+    /// It has a database (`wharf:host/sql`).
+    pub sql: bool,
+    /// It has pairs (`wasi:keyvalue`).
+    pub keyvalue: bool,
 }
 
 /// One granted folder.
@@ -252,6 +256,8 @@ impl Manifest {
             outbound: capabilities.outbound,
             env: capabilities.env,
             registry: capabilities.registry,
+            sql: capabilities.sql,
+            keyvalue: capabilities.keyvalue,
             files: capabilities
                 .files
                 .iter()
@@ -421,8 +427,6 @@ impl RawManifest {
         let present = [
             ("cache", self.cache.is_some()),
             ("schedule", !self.schedule.is_empty()),
-            ("capabilities.keyvalue", self.capabilities.keyvalue),
-            ("capabilities.sql", self.capabilities.sql),
             ("capabilities.hub", self.capabilities.hub.is_some()),
         ];
         present.into_iter().filter(|(_, is)| *is).map(|(key, _)| key).collect()
