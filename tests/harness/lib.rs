@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a failing harness must panic")]
 
 mod client;
+pub mod clients;
 mod server;
 mod stream;
 

@@ -4,6 +4,7 @@
 
 mod admin;
 mod capabilities;
+mod clients;
 mod control;
 mod drain;
 mod hostile;

@@ -255,10 +255,13 @@ async fn answer_h3(
     resolver: h3::server::RequestResolver<h3_quinn::Connection, Bytes>,
 ) -> Result<()> {
     let (request, mut stream) = resolver.resolve_request().await?;
+    let mut received = 0;
     while let Some(mut data) = stream.recv_data().await? {
+        received += data.remaining();
         data.advance(data.remaining());
     }
     let mut body = match request.uri().path() {
+        "/upload" => Answer::Hello(Some(Bytes::from(received.to_string()))),
         "/download" => Answer::Download { left: DOWNLOAD },
         _ => Answer::Hello(Some(Bytes::from_static(HELLO))),
     };

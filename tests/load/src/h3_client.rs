@@ -18,8 +18,12 @@ use crate::report::{quantile, say};
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// How long to ask.
-    #[arg(long)]
+    #[arg(long, default_value_t = 1)]
     seconds: u64,
+    /// One request with a body of so many bytes (0: none), instead of as many as there are: prints JSON
+    /// with `seconds` and `received`.
+    #[arg(long)]
+    transfer: Option<u64>,
     /// Connections.
     #[arg(long, default_value_t = 8)]
     connections: usize,
@@ -39,7 +43,52 @@ struct Tally {
 /// Asks for the time given and prints JSON: requests, failed, seconds, p50_us, p99_us.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(load(arguments))
+    match arguments.transfer {
+        Some(bytes) => runtime.block_on(transfer(arguments, bytes)),
+        None => runtime.block_on(load(arguments)),
+    }
+}
+
+/// Bytes of one piece of an upload.
+const PIECE: u64 = 64 * 1024;
+
+async fn transfer(arguments: &Arguments, mut upload: u64) -> Result<()> {
+    let address: SocketAddr =
+        arguments.url.authority().context("no authority")?.as_str().parse()?;
+    let endpoint = endpoint()?;
+    let connection = endpoint.connect(address, "localhost")?.await?;
+    let (mut driver, mut sender) = h3::client::new(h3_quinn::Connection::new(connection)).await?;
+    let begun = Instant::now();
+    let exchange = async {
+        let request = match upload {
+            0 => http::Request::get(arguments.url.clone()),
+            _ => http::Request::post(arguments.url.clone()),
+        };
+        let mut stream = sender.send_request(request.body(())?).await?;
+        let piece = bytes::Bytes::from(vec![b'x'; PIECE as usize]);
+        while upload > 0 {
+            let bytes = upload.min(PIECE);
+            stream.send_data(piece.slice(..bytes as usize)).await?;
+            upload -= bytes;
+        }
+        stream.finish().await?;
+        let response = stream.recv_response().await?;
+        anyhow::ensure!(response.status() == 200, "status {}", response.status());
+        let mut received = 0;
+        while let Some(mut data) = stream.recv_data().await? {
+            received += data.remaining();
+            data.advance(data.remaining());
+        }
+        Ok(received)
+    };
+    let received = tokio::select! {
+        received = exchange => received?,
+        error = std::future::poll_fn(|cx| driver.poll_close(cx)) => return Err(error.into()),
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    say(&serde_json::json!({ "seconds": seconds, "received": received }).to_string());
+    endpoint.close(0_u32.into(), b"");
+    Ok(())
 }
 
 async fn load(arguments: &Arguments) -> Result<()> {

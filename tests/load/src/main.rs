@@ -20,6 +20,7 @@ mod reload;
 mod report;
 mod scenarios;
 mod servers;
+mod transfer;
 
 // As the host has it: an allocator would be a difference that is not the one measured.
 #[global_allocator]
@@ -82,6 +83,7 @@ enum Name {
     Reload,
     IdleMemory,
     Streams,
+    Transfers,
 }
 
 fn main() -> ExitCode {
@@ -107,6 +109,7 @@ fn main() -> ExitCode {
             Name::Reload => reload::reload(&options),
             Name::IdleMemory => scenarios::idle_memory(&options),
             Name::Streams => scenarios::streams(&options),
+            Name::Transfers => transfer::transfers(&options),
         };
         if ended(measured) != ExitCode::SUCCESS {
             code = ExitCode::FAILURE;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::run::{cargo, check, command, line, run, say, step, succeeds_within};
-use crate::{guests, tools};
+use crate::{clients, guests, tools};
 
 /// Workspaces of their own, built for guests: formatted like ours, checked when they are built.
 const GUEST_WORKSPACES: [&str; 2] = ["plugins", "tests/guests"];
@@ -40,6 +40,7 @@ pub fn test(root: &Path, quick: bool) -> Result<()> {
     // Before the long steps: what it wants from the network is missing early or not at all.
     guests::plugins(root)?;
     guests::for_tests(root)?;
+    clients::ready(root)?;
     step("clippy", || {
         run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     })?;
@@ -87,6 +88,7 @@ fn tests(root: &Path) -> Result<Counts> {
     cargo
         .args(["test", "--workspace", "--no-fail-fast"])
         .env("WHARF_GUESTS", guests::tests_folder(root))
+        .env("WHARF_CLIENTS", clients::folder(root))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     let mut child = cargo.spawn().with_context(|| format!("cannot run {}", line(&cargo)))?;

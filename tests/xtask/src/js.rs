@@ -76,7 +76,8 @@ impl App {
         if self.component.is_file() && is_unchanged {
             return Ok(Built::Done);
         }
-        let modules = match installed(&packages)? {
+        let modules = match installed(&packages, "esbuild and componentize-js (200 MB)", "esbuild")?
+        {
             Ok(modules) => modules,
             Err(missing) => return Ok(Built::Skipped(missing)),
         };
@@ -100,9 +101,13 @@ impl App {
     }
 }
 
-/// The folder `node_modules` with the packages, installed if they are missing; else what is missing for
-/// that.
-fn installed(packages: &[PathBuf]) -> Result<Result<PathBuf, String>> {
+/// The folder `node_modules` with the packages of a `package.json` and its lock file, installed in the
+/// user's cache if they are missing; else what is missing for that. `what` is told to the user; `one` is
+/// one of the packages, to ask the registry for.
+///
+/// # Errors
+/// When the registry answers and the packages do not install.
+pub fn installed(packages: &[PathBuf], what: &str, one: &str) -> Result<Result<PathBuf, String>> {
     let Some(node) = which("node") else {
         return Ok(Err("node is not installed".to_owned()));
     };
@@ -132,7 +137,7 @@ fn installed(packages: &[PathBuf]) -> Result<Result<PathBuf, String>> {
     for file in packages {
         fs::copy(file, partial.join(file.file_name().context("a package file has a name")?))?;
     }
-    say("installing esbuild and componentize-js from npm (200 MB): once");
+    say(&format!("installing {what} from npm: once"));
     let npm = |arguments: &[&str]| {
         let mut npm = command(&npm);
         npm.current_dir(&partial).args(arguments).arg("--loglevel=error");
@@ -140,7 +145,7 @@ fn installed(packages: &[PathBuf]) -> Result<Result<PathBuf, String>> {
     };
     // Tools are `devDependencies`, which NODE_ENV can switch off. No script of a package has to run.
     let mut ci = npm(&["ci", "--include=dev", "--ignore-scripts", "--no-audit", "--no-fund"]);
-    let mut probe = npm(&["view", "esbuild", "version", "--prefer-online", "--fetch-retries=1"]);
+    let mut probe = npm(&["view", one, "version", "--prefer-online", "--fetch-retries=1"]);
     if !install(&mut ci, &mut probe)? {
         return Ok(Err("npm's registry does not answer: try again with a network".to_owned()));
     }

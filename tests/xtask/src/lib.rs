@@ -14,6 +14,7 @@ use crate::run::{cargo, command, line, run, say, step};
 
 pub mod c;
 pub mod checks;
+pub mod clients;
 pub mod debian;
 pub mod guests;
 pub mod js;
@@ -27,6 +28,7 @@ cargo xtask demo             build the server and the sample plugins, and serve 
 cargo xtask test [--quick]   every check, as CI runs them; --quick without doc and deny
 cargo xtask guests           build the sample plugins into their folders below plugins/
 cargo xtask guests --tests   build the guests of the integration tests into target/guests
+cargo xtask clients          make sure of the clients that the integration tests drive
 cargo xtask bench [NAME]     run the load tests, or one of them
 
 Guests are built with rustup's wasm32-wasip2 where it can be had, else with Debian's toolchain, made
@@ -70,6 +72,7 @@ fn dispatch(arguments: &[&str]) -> Result<Known> {
         ["test", "--quick"] => checks::test(root, true)?,
         ["guests"] => guests::plugins(root)?,
         ["guests", "--tests"] => guests::for_tests(root)?,
+        ["clients"] => clients::ready(root)?,
         ["bench", rest @ ..] => bench(root, rest)?,
         ["help" | "--help" | "-h"] => println!("{USAGE}"),
         _ => return Ok(Known::Nothing),

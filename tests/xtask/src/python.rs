@@ -34,8 +34,8 @@ pub fn build(root: &Path, plugin: &Path) -> Result<Built> {
     let Some(python) = which("python3") else {
         return Ok(Built::Skipped("python3 is not installed".to_owned()));
     };
-    let tool = match installed(&python)? {
-        Ok(tool) => tool,
+    let tool = match environment(&python, "componentize-py", COMPONENTIZE)? {
+        Ok(folder) => folder.join("bin/componentize-py"),
         Err(why) => return Ok(Built::Skipped(why.to_owned())),
     };
     fs::create_dir_all(&work)?;
@@ -50,38 +50,45 @@ pub fn build(root: &Path, plugin: &Path) -> Result<Built> {
     Ok(Built::Done)
 }
 
-/// `componentize-py`, installed if it is missing; else why it cannot be.
-fn installed(python: &Path) -> Result<Result<PathBuf, &'static str>> {
+/// A virtual environment with this package from PyPI, in the user's cache, made if it is missing; else
+/// why it cannot be.
+///
+/// # Errors
+/// When PyPI answers and the package does not install.
+pub fn environment(
+    python: &Path,
+    package: &str,
+    version: &str,
+) -> Result<Result<PathBuf, &'static str>> {
     let cache = cache_folder()?;
-    let folder = cache.join(format!("python-{COMPONENTIZE}"));
-    let tool = folder.join("bin/componentize-py");
+    let folder = cache.join(format!("{package}-{version}"));
     // Scripts in such an environment name its path, so it cannot be made beside and renamed: this
     // file says that it is whole.
     let whole = folder.join("whole");
     if whole.exists() {
-        return Ok(Ok(tool));
+        return Ok(Ok(folder));
     }
     let lock = File::create(cache.join("python.lock"))?;
     lock.lock().context("cannot lock the cache folder")?;
     if whole.exists() {
-        return Ok(Ok(tool));
+        return Ok(Ok(folder));
     }
     let check = command(python).args(["-c", "import ensurepip, venv"]).output()?;
     if !check.status.success() {
         return Ok(Err("python3 cannot make a virtual environment (Debian: install python3-venv)"));
     }
-    say(&format!("installing componentize-py {COMPONENTIZE} from PyPI: once"));
+    say(&format!("installing {package} {version} from PyPI: once"));
     run(command(python).args(["-m", "venv", "--clear"]).arg(&folder))?;
     let pip = |arguments: &[&str]| {
         let mut pip = command(folder.join("bin/python"));
         pip.args(["-m", "pip", "--quiet", "--disable-pip-version-check"]).args(arguments);
         pip
     };
-    let mut installer = pip(&["install", &format!("componentize-py=={COMPONENTIZE}")]);
-    let mut probe = pip(&["index", "versions", "componentize-py", "--retries", "1"]);
+    let mut installer = pip(&["install", &format!("{package}=={version}")]);
+    let mut probe = pip(&["index", "versions", package, "--retries", "1"]);
     if !install(&mut installer, &mut probe)? {
         return Ok(Err("PyPI does not answer: try again with a network"));
     }
     fs::write(whole, "")?;
-    Ok(Ok(tool))
+    Ok(Ok(folder))
 }

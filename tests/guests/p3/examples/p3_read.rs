@@ -1,5 +1,6 @@
 //! Reads the whole body, then answers JSON: `length`, `fnv1a` (FNV-1a, 64 bits, hexadecimal),
-//! `trailers` (pairs) and `error` (why the body was cut off). `?delay_ms=` waits before each read.
+//! `trailers` (pairs) and `error` (why the body was cut off). `?delay_ms=` waits before each read;
+//! `?count=1` only counts, which is what a server's own speed is measured by.
 
 use guests_p3::{Answer, Request, json, number, wit_future};
 use serde_json::json;
@@ -10,6 +11,7 @@ guests_p3::serve!(handle);
 
 async fn handle(request: Request) -> Answer {
     let delay_ns = number(&request, "delay_ms", 0) * 1_000_000;
+    let counts = number(&request, "count", 0) == 1;
     let (_received, received) = wit_future::new(|| Ok(()));
     let (mut body, trailers) = Request::consume_body(request, received);
     let mut length = 0;
@@ -20,7 +22,7 @@ async fn handle(request: Request) -> Answer {
         }
         let (result, piece) = body.read(Vec::with_capacity(64 << 10)).await;
         length += piece.len();
-        for byte in piece {
+        for byte in piece.into_iter().filter(|_| !counts) {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
         if !matches!(result, StreamResult::Complete(_)) {
