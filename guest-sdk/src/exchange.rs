@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
 /// The header that carries the exchange's token.
 pub const EXCHANGE_HEADER: &str = "wharf-exchange";
 
@@ -90,6 +92,50 @@ pub enum HintError {
     TooMany,
 }
 
+/// Why nothing was pushed. Never a reason to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PushError {
+    /// The client takes no pushes (browsers and curl do not), the protocol is not HTTP/2, or the
+    /// request is itself a pushed one.
+    Unsupported,
+    /// The response has begun, or the exchange is over.
+    TooLate,
+    /// Not a path, not GET or HEAD, or a field that a promised request must not have.
+    Invalid,
+    /// More than 16 for one response, or more than the connection has room for.
+    TooMany,
+}
+
+/// The request whose answer is pushed; `default()` is a GET.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushOptions {
+    method: Method,
+    headers: HeaderMap,
+}
+
+impl Default for PushOptions {
+    fn default() -> Self {
+        Self { method: Method::GET, headers: HeaderMap::new() }
+    }
+}
+
+impl PushOptions {
+    /// GET or HEAD.
+    #[must_use]
+    pub fn method(mut self, method: Method) -> Self {
+        self.method = method;
+        self
+    }
+
+    /// Adds a field. The client's own `accept-encoding`, `accept-language` and `user-agent` are taken
+    /// over where none is given; cookies and credentials are not.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+}
+
 /// An open exchange; valid until its response has ended.
 #[derive(Debug)]
 pub struct Exchange {
@@ -164,6 +210,28 @@ impl Exchange {
         })
     }
 
+    /// Pushes the answer to another request over HTTP/2 (RFC 9113 §8.4): it is promised to the client
+    /// and then answered like any request. `path` is the path and query as the client would ask for
+    /// it, so with the prefix that `x-forwarded-prefix` names. To be called before the response is
+    /// returned.
+    ///
+    /// # Errors
+    /// Why nothing is pushed; it does not concern the response.
+    pub fn push(&self, path: &str, options: &PushOptions) -> Result<(), PushError> {
+        let mut headers = Vec::with_capacity(options.headers.len());
+        for (name, value) in &options.headers {
+            let value = value.to_str().map_err(|_| PushError::Invalid)?;
+            headers.push((name.to_string(), value.to_owned()));
+        }
+        let options = bindings::PushOptions { method: options.method.to_string(), headers };
+        self.inner.push(path, Some(&options)).map_err(|why| match why {
+            bindings::PushError::Unsupported => PushError::Unsupported,
+            bindings::PushError::TooLate => PushError::TooLate,
+            bindings::PushError::Invalid => PushError::Invalid,
+            bindings::PushError::TooMany => PushError::TooMany,
+        })
+    }
+
     /// Ends the response, as one that broke off, unless its last byte is sent by then. Can be set
     /// anew, before and after the response has begun; `None` takes it back.
     pub fn set_write_deadline(&self, from_now: Option<Duration>) {
@@ -214,6 +282,14 @@ impl Exchange {
     /// # Errors
     /// Why nothing was sent.
     pub fn early_hints(&self, _links: &[&str]) -> Result<(), HintError> {
+        match self.inner {}
+    }
+
+    /// Pushes the answer to another request over HTTP/2.
+    ///
+    /// # Errors
+    /// Why nothing is pushed.
+    pub fn push(&self, _path: &str, _options: &PushOptions) -> Result<(), PushError> {
         match self.inner {}
     }
 

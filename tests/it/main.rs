@@ -12,6 +12,7 @@ mod listeners;
 mod middleware;
 mod plugins;
 mod protocols;
+mod push;
 mod reload;
 mod smuggling;
 mod streaming;

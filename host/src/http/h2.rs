@@ -2,8 +2,8 @@
 //!
 //! One task a connection drives the frames and, as futures inside it, every exchange: nothing is
 //! spawned for a stream, and when the connection goes, all of it is dropped at once. [`watch`] reads
-//! along below `h2` for floods and stalls, [`stream`] is one exchange. Deadlines, limits and the
-//! drain are decided here. RFC 9113.
+//! along below `h2` for floods and stalls, [`stream`] is one exchange, [`push`] one that was promised.
+//! Deadlines, limits and the drain are decided here. RFC 9113.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,6 +22,7 @@ use self::watch::{Watch, Watched};
 use super::limits::Limits;
 use super::{Handle, Serving, conn::Conn};
 
+mod push;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -148,7 +150,7 @@ fn due(
 /// Runs the connection and its exchanges until the connection is closed.
 async fn drive<H: Handle, IO>(
     mut connection: h2::server::Connection<Watched<IO>, Bytes>,
-    watch: &Watch,
+    watch: &Arc<Watch>,
     conn: &Arc<Conn>,
     serving: &Arc<Serving<H>>,
 ) -> Result<(), h2::Error>
@@ -171,10 +173,11 @@ where
                         let exchange = stream::exchange(
                             request,
                             respond,
+                            Arc::clone(watch),
                             Arc::clone(conn),
                             Arc::clone(serving),
                         );
-                        exchanges.push(contained(exchange));
+                        exchanges.push(contained(Either::Left(exchange)));
                     }
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
@@ -189,6 +192,16 @@ where
                 continue;
             }
             while let Poll::Ready(Some(())) = exchanges.poll_next_unpin(cx) {}
+            let mut pushes = false;
+            while let Some(promised) = watch.pushes.next_made() {
+                let (watch, conn) = (Arc::clone(watch), Arc::clone(conn));
+                let exchange = push::pushed(promised, watch, conn, Arc::clone(serving));
+                exchanges.push(contained(Either::Right(exchange)));
+                pushes = true;
+            }
+            if pushes {
+                continue;
+            }
             match (exchanges.is_empty(), idle_since) {
                 (true, None) => idle_since = Some(Instant::now()),
                 (false, Some(_)) => idle_since = None,

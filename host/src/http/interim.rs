@@ -1,4 +1,5 @@
-//! Interim responses (RFC 9110 §15.2) on their way from whoever answers a request to its connection.
+//! What goes to the client ahead of the final head: interim responses (RFC 9110 §15.2) and promises
+//! of pushes (RFC 9113 §8.4), on their way from whoever answers a request to its connection.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
@@ -7,41 +8,51 @@ use http::header::LINK;
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 
+use super::push::{MAX_PUSHES, Promise, PushSource};
+
 /// Interim heads that one response may have.
 pub const MAX_INTERIM: usize = 8;
 /// Bytes of fields in one of them.
 pub const MAX_INTERIM_BYTES: usize = 8 * 1024;
 
-/// Why an interim head is not sent.
+/// Why an interim head or a promise is not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unsent {
-    /// The client is not known to cope with interim responses (HTTP/1.1; RFC 8297 §3).
-    #[error("this client may not cope with an interim response")]
+    /// The client is not known to cope with interim responses (HTTP/1.1; RFC 8297 §3), or takes no
+    /// pushes.
+    #[error("this client may not cope with it")]
     Unsupported,
     /// The final head is on its way, or the exchange is over.
     #[error("the response has begun")]
     TooLate,
-    /// Not a field value, or none at all.
-    #[error("not a value of a Link field")]
+    /// Not a field value, or none at all; not a request that may be promised.
+    #[error("not a value of a Link field, or not a request that may be promised")]
     Invalid,
-    /// More than [`MAX_INTERIM`] heads or [`MAX_INTERIM_BYTES`].
-    #[error("too many hints")]
+    /// More than [`MAX_INTERIM`] heads or [`MAX_INTERIM_BYTES`]; more than [`MAX_PUSHES`], or than the
+    /// connection has room for.
+    #[error("too many")]
     TooMany,
 }
 
-/// The interim heads of one exchange.
+/// The interim heads and promises of one exchange.
 #[derive(Debug)]
 pub struct Interim {
     state: Mutex<State>,
+    /// What a pushed request is made from, where the client takes pushes.
+    source: Option<PushSource>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// Why nothing more is taken.
     closed: Option<Unsent>,
+    /// The final head is on its way.
+    over: bool,
     taken: usize,
     queue: VecDeque<HeaderMap>,
+    pushed: usize,
+    promises: VecDeque<Promise>,
     waker: Option<Waker>,
 }
 
@@ -49,7 +60,39 @@ impl Interim {
     /// For a client that copes with interim heads, or for one that does not.
     pub fn new(supported: bool) -> Self {
         let closed = (!supported).then_some(Unsent::Unsupported);
-        Self { state: Mutex::new(State { closed, ..State::default() }) }
+        Self { state: Mutex::new(State { closed, ..State::default() }), source: None }
+    }
+
+    /// For a client that copes with interim heads and takes pushes.
+    pub(in crate::http) fn pushing(source: PushSource) -> Self {
+        Self { source: Some(source), ..Self::new(true) }
+    }
+
+    /// Promises a request of the client's to itself, which is then answered on a stream of its own
+    /// (RFC 9113 §8.4). `path` is the target as the client would ask for it.
+    ///
+    /// # Errors
+    /// Nothing is pushed, and why.
+    pub fn push<V: AsRef<[u8]>>(
+        &self,
+        method: &str,
+        path: &str,
+        fields: &[(String, V)],
+    ) -> Result<(), Unsent> {
+        let source = self.source.as_ref().ok_or(Unsent::Unsupported)?;
+        let request = source.request(method, path, fields)?;
+        let mut state = self.state.lock();
+        if state.over {
+            return Err(Unsent::TooLate);
+        }
+        if state.pushed == MAX_PUSHES {
+            return Err(Unsent::TooMany);
+        }
+        let promise = source.promise(request)?;
+        state.pushed += 1;
+        state.promises.push_back(promise);
+        state.wake();
+        Ok(())
     }
 
     /// Sends `103 Early Hints` (RFC 8297) with these values of `Link`, as soon as the connection can.
@@ -77,22 +120,24 @@ impl Interim {
         }
         state.taken += 1;
         state.queue.push_back(fields);
-        let waker = state.waker.take();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        state.wake();
         Ok(())
     }
 
-    /// For the connection: the next head's fields.
+    /// For a connection that pushes, after [`Self::poll_next`]: what is to be promised before the
+    /// hints go out, so that no client asks for what it is about to get.
+    pub(in crate::http) fn next_promise(&self) -> Option<Promise> {
+        self.state.lock().promises.pop_front()
+    }
+
+    /// For the connection: the next head's fields. Woken by promises too.
     pub(in crate::http) fn poll_next(&self, cx: &Context<'_>) -> Poll<HeaderMap> {
         let mut state = self.state.lock();
         if let Some(fields) = state.queue.pop_front() {
             return Poll::Ready(fields);
         }
-        if state.closed.is_none() && !state.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker()))
-        {
+        let takes_more = state.closed.is_none() || (self.source.is_some() && !state.over);
+        if takes_more && !state.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
             state.waker = Some(cx.waker().clone());
         }
         Poll::Pending
@@ -100,7 +145,17 @@ impl Interim {
 
     /// For the connection: the final head is next.
     pub(in crate::http) fn close(&self) {
-        self.state.lock().closed.get_or_insert(Unsent::TooLate);
+        let mut state = self.state.lock();
+        state.closed.get_or_insert(Unsent::TooLate);
+        state.over = true;
+    }
+}
+
+impl State {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 }
 

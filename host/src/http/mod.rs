@@ -17,6 +17,7 @@ pub mod h2;
 pub mod h3;
 pub mod interim;
 pub mod limits;
+pub mod push;
 pub mod rejection;
 pub mod settle;
 pub mod validate;

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::SendResponse;
+use h2::server::{SendPushedResponse, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{ALT_SVC, CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -19,9 +19,9 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::watch::Watch;
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::conn::{Conn, Protocol};
-use crate::http::interim::Interim;
 use crate::http::limits::{DISCARD_BYTES, DISCARD_TIMEOUT};
 use crate::http::rejection::Rejection;
 use crate::http::{Handle, Serving, date, validate};
@@ -54,6 +54,7 @@ pub(super) enum Unsent {
 pub(super) async fn exchange<H: Handle>(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
+    watch: Arc<Watch>,
     conn: Arc<Conn>,
     serving: Arc<Serving<H>>,
 ) -> Result<(), Unsent> {
@@ -74,7 +75,7 @@ pub(super) async fn exchange<H: Handle>(
                 (body.paced(&serving.limits), wanted)
             };
             let request = request.map(|()| body);
-            handle(&conn, &serving, &mut respond, request, wanted).await?
+            handle(&conn, &serving, &watch, &mut respond, request, wanted).await?
         }
         Err(rejection) => {
             // RFC 9113 §8.1.1: a malformed request is a stream error, which a response may precede.
@@ -94,7 +95,8 @@ pub(super) async fn exchange<H: Handle>(
             discard(unread).await;
         }
     });
-    let mut sending = pin!(send(&mut respond, response, head_only, &conn, &serving));
+    let mut respond = Respond::Asked(&mut respond);
+    let mut sending = pin!(respond.send(response, head_only, &conn, &serving));
     let mut discarded = false;
     std::future::poll_fn(|cx| {
         // Meanwhile, because it holds the connection's window.
@@ -152,15 +154,21 @@ async fn refuse(
 async fn handle<H: Handle>(
     conn: &Arc<Conn>,
     serving: &Serving<H>,
+    watch: &Watch,
     respond: &mut SendResponse<Bytes>,
     request: Request<RequestBody>,
     mut body_wanted: Option<oneshot::Receiver<()>>,
 ) -> Result<Response<ResponseBody>, Unsent> {
-    let interim = Arc::new(Interim::new(true));
+    let interim = Arc::new(watch.pushes.interim(&request));
     let mut handling = pin!(serving.handler.handle(conn, request, Arc::clone(&interim)));
     std::future::poll_fn(|cx| {
         let polled = handling.as_mut().poll(cx);
-        while let Poll::Ready(fields) = interim.poll_next(cx) {
+        loop {
+            let hints = interim.poll_next(cx);
+            while let Some(promise) = interim.next_promise() {
+                watch.pushes.promise(respond, promise);
+            }
+            let Poll::Ready(fields) = hints else { break };
             let mut head = Response::new(());
             *head.status_mut() = StatusCode::EARLY_HINTS;
             *head.headers_mut() = fields;
@@ -188,56 +196,85 @@ async fn handle<H: Handle>(
     .await
 }
 
-async fn send<H>(
-    respond: &mut SendResponse<Bytes>,
-    response: Response<ResponseBody>,
-    head_only: bool,
-    conn: &Conn,
-    serving: &Serving<H>,
-) -> Result<(), Unsent> {
-    let (mut parts, mut body) = response.into_parts();
-    let bodiless = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    validate::connection_fields(&mut parts.headers);
-    let declared = match parts.headers.get(CONTENT_LENGTH) {
-        Some(value) => validate::parse_content_length(value),
-        None if bodiless => None,
-        None => {
-            let exact = body.size_hint().exact().filter(|_| !body.is_end_stream());
-            if let Some(length) = exact {
-                parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-            }
-            exact
+/// Runs a handler unless `is_reset` says that the client wants no answer.
+pub(super) async fn until_reset<T>(
+    handling: impl Future<Output = T>,
+    mut is_reset: impl FnMut(&mut Context<'_>) -> bool,
+) -> Result<T, Unsent> {
+    let mut handling = pin!(handling);
+    std::future::poll_fn(|cx| match handling.as_mut().poll(cx) {
+        Poll::Ready(response) => Poll::Ready(Ok(response)),
+        Poll::Pending if is_reset(cx) => Poll::Ready(Err(Unsent::Gone)),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+/// Where a response goes: to a request of the client's, or to one that it was promised.
+pub(super) enum Respond<'a> {
+    Asked(&'a mut SendResponse<Bytes>),
+    Promised(&'a mut SendPushedResponse<Bytes>),
+}
+
+impl Respond<'_> {
+    fn head(&mut self, head: Response<()>, ended: bool) -> Result<SendStream<Bytes>, h2::Error> {
+        match self {
+            Self::Asked(respond) => respond.send_response(head, ended),
+            Self::Promised(respond) => respond.send_response(head, ended),
         }
-    };
-    parts.headers.entry(DATE).or_insert_with(date::now);
-    if let Some(alt_svc) = &serving.alt_svc
-        && conn.tls.is_some()
-    {
-        parts.headers.entry(ALT_SVC).or_insert_with(|| alt_svc.clone());
     }
-    if head_only || bodiless {
-        body = body.without_bytes();
-    }
-    let ended = body.is_end_stream();
-    let head = Response::from_parts(parts, ());
-    if ended && (head_only || bodiless || declared.unwrap_or(0) == 0) {
-        respond.send_response(head, true)?;
-        return Ok(());
-    }
-    let mut stream = respond.send_response(head, false)?;
-    let sent = send_body(&mut stream, body, declared, serving.limits.write_idle_timeout).await;
-    if let Err(unsent) = &sent {
-        let reason = match unsent {
-            Unsent::Gone => return sent,
-            Unsent::Stalled => Reason::CANCEL,
-            Unsent::Body(_) | Unsent::Length | Unsent::Protocol(_) => Reason::INTERNAL_ERROR,
+
+    pub(super) async fn send<H>(
+        &mut self,
+        response: Response<ResponseBody>,
+        head_only: bool,
+        conn: &Conn,
+        serving: &Serving<H>,
+    ) -> Result<(), Unsent> {
+        let (mut parts, mut body) = response.into_parts();
+        let bodiless = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        validate::connection_fields(&mut parts.headers);
+        let declared = match parts.headers.get(CONTENT_LENGTH) {
+            Some(value) => validate::parse_content_length(value),
+            None if bodiless => None,
+            None => {
+                let exact = body.size_hint().exact().filter(|_| !body.is_end_stream());
+                if let Some(length) = exact {
+                    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+                }
+                exact
+            }
         };
-        // A reset discards what is queued. Let the connection send the head and the data before the
-        // fault first: the client should see how far it got.
-        tokio::task::yield_now().await;
-        stream.send_reset(reason);
+        parts.headers.entry(DATE).or_insert_with(date::now);
+        if let Some(alt_svc) = &serving.alt_svc
+            && conn.tls.is_some()
+        {
+            parts.headers.entry(ALT_SVC).or_insert_with(|| alt_svc.clone());
+        }
+        if head_only || bodiless {
+            body = body.without_bytes();
+        }
+        let ended = body.is_end_stream();
+        let head = Response::from_parts(parts, ());
+        if ended && (head_only || bodiless || declared.unwrap_or(0) == 0) {
+            self.head(head, true)?;
+            return Ok(());
+        }
+        let mut stream = self.head(head, false)?;
+        let sent = send_body(&mut stream, body, declared, serving.limits.write_idle_timeout).await;
+        if let Err(unsent) = &sent {
+            let reason = match unsent {
+                Unsent::Gone => return sent,
+                Unsent::Stalled => Reason::CANCEL,
+                Unsent::Body(_) | Unsent::Length | Unsent::Protocol(_) => Reason::INTERNAL_ERROR,
+            };
+            // A reset discards what is queued. Let the connection send the head and the data before the
+            // fault first: the client should see how far it got.
+            tokio::task::yield_now().await;
+            stream.send_reset(reason);
+        }
+        sent
     }
-    sent
 }
 
 async fn send_body(

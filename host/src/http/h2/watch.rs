@@ -15,6 +15,7 @@ use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::push::Pushes;
 use super::{MAX_FRAME_BYTES, PREFACE};
 
 /// How long a closed connection is still read, so that unread bytes do not turn the close into a TCP
@@ -41,6 +42,8 @@ pub(super) struct Watch {
     /// Milliseconds after `started`, plus one; zero when it is not so.
     head_open: AtomicU64,
     write_blocked: AtomicU64,
+    /// What the client's settings say about pushes, and the promises that have gone out.
+    pub(super) pushes: Pushes,
 }
 
 const FLOOD: u8 = 1;
@@ -56,6 +59,7 @@ impl Watch {
             settings_seen: AtomicBool::new(false),
             head_open: AtomicU64::new(0),
             write_blocked: AtomicU64::new(0),
+            pushes: Pushes::default(),
         }
     }
 
@@ -111,6 +115,7 @@ const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PUSH_PROMISE: u8 = 5;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
@@ -139,11 +144,15 @@ impl FrameHead {
 enum Seen {
     /// A frame begins.
     Frame(FrameHead),
-    /// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2).
-    InitialWindow(u32),
+    /// A parameter of SETTINGS (RFC 9113 §6.5.1).
+    Setting(u16, u32),
+    /// The stream that a PUSH_PROMISE frame promises.
+    Promise(u32),
 }
 
-/// The number of SETTINGS_INITIAL_WINDOW_SIZE.
+/// The numbers of settings (RFC 9113 §6.5.2).
+const ENABLE_PUSH: u16 = 2;
+const MAX_CONCURRENT_STREAMS: u16 = 3;
 const INITIAL_WINDOW: u16 = 4;
 /// The largest flow-control window (RFC 9113 §6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
@@ -154,8 +163,9 @@ struct Scanner {
     preface_left: usize,
     head: [u8; 9],
     filled: usize,
-    setting: [u8; 6],
-    setting_filled: usize,
+    /// Of a SETTINGS parameter, or of a promised stream's number.
+    unit: [u8; 6],
+    unit_filled: usize,
     payload_left: usize,
     /// The frame whose payload is arriving, and whether it ends a header block.
     current: Option<FrameHead>,
@@ -163,13 +173,19 @@ struct Scanner {
 }
 
 impl Scanner {
+    /// For what a client sends.
     fn new() -> Self {
+        Self { preface_left: PREFACE.len(), ..Self::of_server() }
+    }
+
+    /// For what a server sends.
+    fn of_server() -> Self {
         Self {
-            preface_left: PREFACE.len(),
+            preface_left: 0,
             head: [0; 9],
             filled: 0,
-            setting: [0; 6],
-            setting_filled: 0,
+            unit: [0; 6],
+            unit_filled: 0,
             payload_left: 0,
             current: None,
             block_open: false,
@@ -183,8 +199,14 @@ impl Scanner {
         while !bytes.is_empty() {
             if self.payload_left > 0 {
                 let skipped = self.payload_left.min(bytes.len());
-                if self.current.is_some_and(|frame| frame.kind == SETTINGS) {
-                    self.scan_settings(&bytes[..skipped], &mut seen);
+                match self.current {
+                    Some(FrameHead { kind: SETTINGS, .. }) => {
+                        self.scan_settings(&bytes[..skipped], &mut seen);
+                    }
+                    Some(FrameHead { kind: PUSH_PROMISE, .. }) => {
+                        self.scan_promise(&bytes[..skipped], &mut seen);
+                    }
+                    _ => {}
                 }
                 self.payload_left -= skipped;
                 bytes = &bytes[skipped..];
@@ -201,7 +223,7 @@ impl Scanner {
                 let frame = FrameHead { length: u32::from_be_bytes([0, a, b, c]), kind, flags };
                 self.payload_left = frame.length as usize;
                 self.current = Some(frame);
-                self.setting_filled = 0;
+                self.unit_filled = 0;
                 seen(Seen::Frame(frame));
             }
             if self.payload_left == 0 {
@@ -215,14 +237,28 @@ impl Scanner {
 
     fn scan_settings(&mut self, bytes: &[u8], seen: &mut impl FnMut(Seen)) {
         for byte in bytes {
-            self.setting[self.setting_filled] = *byte;
-            self.setting_filled += 1;
-            if self.setting_filled == self.setting.len() {
-                self.setting_filled = 0;
-                let [a, b, value @ ..] = self.setting;
-                if u16::from_be_bytes([a, b]) == INITIAL_WINDOW {
-                    seen(Seen::InitialWindow(u32::from_be_bytes(value)));
-                }
+            self.unit[self.unit_filled] = *byte;
+            self.unit_filled += 1;
+            if self.unit_filled == self.unit.len() {
+                self.unit_filled = 0;
+                let [a, b, value @ ..] = self.unit;
+                seen(Seen::Setting(u16::from_be_bytes([a, b]), u32::from_be_bytes(value)));
+            }
+        }
+    }
+
+    /// The payload's first four bytes: `h2` never pads.
+    fn scan_promise(&mut self, bytes: &[u8], seen: &mut impl FnMut(Seen)) {
+        const STREAM_BYTES: usize = 4;
+        for byte in bytes {
+            if self.unit_filled == STREAM_BYTES {
+                return;
+            }
+            self.unit[self.unit_filled] = *byte;
+            self.unit_filled += 1;
+            if self.unit_filled == STREAM_BYTES {
+                let [a, b, c, d, ..] = self.unit;
+                seen(Seen::Promise(u32::from_be_bytes([a, b, c, d])));
             }
         }
     }
@@ -286,6 +322,7 @@ pub(super) struct Watched<IO> {
     io: IO,
     watch: Arc<Watch>,
     scanner: Scanner,
+    sent: Scanner,
     budget: Budget,
     linger: Option<Linger>,
 }
@@ -302,6 +339,7 @@ impl<IO> Watched<IO> {
         let watched = Self {
             io,
             scanner: Scanner::new(),
+            sent: Scanner::of_server(),
             budget: Budget::new(control_frames, watch.started),
             watch: Arc::clone(&watch),
             linger: None,
@@ -314,13 +352,19 @@ impl<IO> Watched<IO> {
         scanner.scan(bytes, |seen| {
             let frame = match seen {
                 Seen::Frame(frame) => frame,
-                Seen::InitialWindow(size) => {
+                Seen::Setting(INITIAL_WINDOW, size) => {
                     if size > MAX_WINDOW {
                         // `h2` answers with another code than RFC 9113 §6.5.2 asks for.
                         watch.trouble.store(WINDOW_SIZE, Ordering::Relaxed);
                     }
                     return;
                 }
+                Seen::Setting(ENABLE_PUSH, enabled) => return watch.pushes.enable(enabled == 1),
+                Seen::Setting(MAX_CONCURRENT_STREAMS, most) => {
+                    return watch.pushes.set_client_limit(most);
+                }
+                // A client that pushes is refused by `h2` (RFC 9113 §8.4).
+                Seen::Setting(..) | Seen::Promise(_) => return,
             };
             if !watch.settings_seen.load(Ordering::Relaxed) {
                 // RFC 9113 §3.4: the preface is followed by SETTINGS. `h2` does not insist.
@@ -339,10 +383,20 @@ impl<IO> Watched<IO> {
         watch.set(&watch.head_open, scanner.head_is_open());
     }
 
-    fn wrote(&mut self, polled: &Poll<io::Result<usize>>) {
+    fn wrote(&mut self, polled: &Poll<io::Result<usize>>, bufs: &[io::IoSlice<'_>]) {
         match polled {
             Poll::Ready(Ok(bytes)) => {
                 self.budget.earn(*bytes);
+                let mut left = *bytes;
+                for buf in bufs {
+                    let taken = buf.len().min(left);
+                    left -= taken;
+                    self.sent.scan(&buf[..taken], |seen| {
+                        if let Seen::Promise(stream) = seen {
+                            self.watch.pushes.promise_went_out(stream);
+                        }
+                    });
+                }
                 self.watch.set(&self.watch.write_blocked, false);
             }
             Poll::Ready(Err(_)) => {}
@@ -382,7 +436,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.wrote(&polled);
+        self.wrote(&polled, &[io::IoSlice::new(buf)]);
         polled
     }
 
@@ -392,7 +446,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.wrote(&polled);
+        self.wrote(&polled, bufs);
         polled
     }
 
@@ -472,22 +526,42 @@ mod tests {
     }
 
     #[test]
-    fn the_initial_window_is_found_however_the_bytes_are_cut() {
+    fn promises_are_found_however_the_bytes_are_cut() {
+        let mut promise = frame(12, PUSH_PROMISE, END_HEADERS);
+        promise[9..13].copy_from_slice(&[0, 0, 1, 2]);
+        let wire = [frame(0, SETTINGS, 0), promise, frame(12, DATA, 0)].concat();
+
+        for size in 1..40 {
+            let mut scanner = Scanner::of_server();
+            let mut promised = Vec::new();
+            for piece in wire.chunks(size) {
+                scanner.scan(piece, |seen| {
+                    if let Seen::Promise(stream) = seen {
+                        promised.push(stream);
+                    }
+                });
+            }
+            assert_eq!(promised, [258]);
+        }
+    }
+
+    #[test]
+    fn settings_are_found_however_the_bytes_are_cut() {
         let mut settings = frame(12, SETTINGS, 0);
         settings[9..].copy_from_slice(&[0, 3, 0, 0, 0, 9, 0, 4, 0x80, 0, 0, 1]);
         let wire = [PREFACE.to_vec(), settings, frame(12, DATA, 0)].concat();
 
         for size in 1..40 {
             let mut scanner = Scanner::new();
-            let mut windows = Vec::new();
+            let mut settings = Vec::new();
             for piece in wire.chunks(size) {
                 scanner.scan(piece, |seen| {
-                    if let Seen::InitialWindow(size) = seen {
-                        windows.push(size);
+                    if let Seen::Setting(number, value) = seen {
+                        settings.push((number, value));
                     }
                 });
             }
-            assert_eq!(windows, [(1 << 31) + 1]);
+            assert_eq!(settings, [(MAX_CONCURRENT_STREAMS, 9), (INITIAL_WINDOW, (1 << 31) + 1)]);
         }
     }
 

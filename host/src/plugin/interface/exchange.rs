@@ -9,7 +9,8 @@ use wasmtime::component::Resource;
 use wasmtime_wasi::WasiView;
 
 use super::bindings::wharf::host::exchange::{
-    Connection, ConnectionStates, HintError, Host, HostExchange, OpenError, Protocol, TlsFacts,
+    Connection, ConnectionStates, HintError, Host, HostExchange, OpenError, Protocol, PushError,
+    PushOptions, TlsFacts,
 };
 use crate::http::conn;
 use crate::http::interim::Unsent;
@@ -93,6 +94,24 @@ impl HostExchange for HostState {
             Unsent::TooLate => HintError::TooLate,
             Unsent::Invalid => HintError::Invalid,
             Unsent::TooMany => HintError::TooMany,
+        }))
+    }
+
+    fn push(
+        &mut self,
+        exchange: Resource<OpenExchange>,
+        path: String,
+        options: Option<PushOptions>,
+    ) -> wasmtime::Result<Result<(), PushError>> {
+        let options = options
+            .unwrap_or_else(|| PushOptions { method: "GET".to_owned(), headers: Vec::new() });
+        let exchange = &self.ctx().table.get(&exchange)?.0;
+        let pushed = exchange.interim.push(&options.method, &path, &options.headers);
+        Ok(pushed.map_err(|why| match why {
+            Unsent::Unsupported => PushError::Unsupported,
+            Unsent::TooLate => PushError::TooLate,
+            Unsent::Invalid => PushError::Invalid,
+            Unsent::TooMany => PushError::TooMany,
         }))
     }
 
