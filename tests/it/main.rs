@@ -7,6 +7,7 @@ mod capabilities;
 mod clients;
 mod control;
 mod drain;
+mod hints;
 mod hostile;
 mod listeners;
 mod middleware;

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
-use wharf_sdk::{Error, Handler, HeaderMap, Request, Response, StatusCode, header};
+use wharf_sdk::{Error, Handler, HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 
 /// One file, compiled in.
 pub(crate) struct Asset {
@@ -12,6 +12,8 @@ pub(crate) struct Asset {
     /// The parameters of its link. A font is fetched without credentials, always: a preload that is
     /// not `crossorigin` would be for another request than the style's, and thrown away.
     link: &'static str,
+    /// What a browser that asks for such a file accepts.
+    accept: &'static str,
     content: &'static [u8],
     etag: LazyLock<String>,
 }
@@ -20,6 +22,7 @@ pub(crate) static APP_STYLE: Asset = Asset {
     path: "/css/critical.css",
     content_type: "text/css; charset=utf-8",
     link: "as=style",
+    accept: "text/css,*/*;q=0.1",
     content: include_bytes!("assets/critical.css"),
     etag: LazyLock::new(|| etag(include_bytes!("assets/critical.css"))),
 };
@@ -28,6 +31,7 @@ pub(crate) static APP_SCRIPT: Asset = Asset {
     path: "/js/app.js",
     content_type: "text/javascript; charset=utf-8",
     link: "as=script",
+    accept: "*/*",
     content: include_bytes!("assets/app.js"),
     etag: LazyLock::new(|| etag(include_bytes!("assets/app.js"))),
 };
@@ -36,6 +40,7 @@ pub(crate) static DASHBOARD_STYLE: Asset = Asset {
     path: "/style.css",
     content_type: "text/css; charset=utf-8",
     link: "as=style",
+    accept: "text/css,*/*;q=0.1",
     content: include_bytes!("assets/style.css"),
     etag: LazyLock::new(|| etag(include_bytes!("assets/style.css"))),
 };
@@ -44,6 +49,7 @@ pub(crate) static DASHBOARD_SCRIPT: Asset = Asset {
     path: "/script.js",
     content_type: "text/javascript; charset=utf-8",
     link: "as=script",
+    accept: "*/*",
     content: include_bytes!("assets/script.js"),
     etag: LazyLock::new(|| etag(include_bytes!("assets/script.js"))),
 };
@@ -53,6 +59,7 @@ pub(crate) static FONT: Asset = Asset {
     path: "/fonts/main.woff2",
     content_type: "font/woff2",
     link: "as=font; type=\"font/woff2\"; crossorigin",
+    accept: "*/*",
     content: include_bytes!("assets/main.woff2"),
     etag: LazyLock::new(|| etag(include_bytes!("assets/main.woff2"))),
 };
@@ -67,6 +74,11 @@ impl Asset {
     /// The value of a `Link` field that has a browser fetch it (RFC 8288, HTML §4.6.7.20).
     pub(crate) fn link(&self) -> String {
         format!("<{}>; rel=preload; {}", self.path, self.link)
+    }
+
+    /// The `Accept` of the request whose answer is pushed.
+    pub(crate) fn accept(&self) -> HeaderValue {
+        HeaderValue::from_static(self.accept)
     }
 
     fn answer(&self, headers: &HeaderMap) -> Result<Response, Error> {

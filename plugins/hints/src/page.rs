@@ -1,8 +1,8 @@
-//! `/app` and `/dashboard`: the hints at once, the page when it is ready.
+//! `/app` and `/dashboard`: the hints (and pushes) at once, the page when it is ready.
 
 use std::time::Duration;
 
-use wharf_sdk::exchange::{Exchange, HintError};
+use wharf_sdk::exchange::{Exchange, HintError, PushError, PushOptions};
 #[cfg(target_family = "wasm")]
 use wharf_sdk::sleep;
 use wharf_sdk::{Error, Method, Request, Response, header};
@@ -12,6 +12,11 @@ use crate::asset::{APP_SCRIPT, APP_STYLE, Asset, DASHBOARD_SCRIPT, DASHBOARD_STY
 /// What the pages' data take to come, in milliseconds: a database would be as slow.
 const DEFAULT_WAIT: u64 = 400;
 const MAX_WAIT: u64 = 10_000;
+
+/// Its own files, and the empty icon that saves a request for /favicon.ico.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; font-src 'self'; \
+                      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
 
 struct Page {
     content: &'static str,
@@ -46,6 +51,7 @@ impl Page {
             sleep(wait).await;
         }
         let mut response = Response::html(self.render(wait, exchange.as_ref()))
+            .with_header(header::CONTENT_SECURITY_POLICY, POLICY)?
             .with_header(header::CACHE_CONTROL, "no-cache")?;
         for asset in self.assets {
             response.headers_mut().append(header::LINK, asset.link().try_into()?);
@@ -53,13 +59,22 @@ impl Page {
         Ok(response)
     }
 
-    /// Tells the browser of the assets before there is a page.
+    /// Tells the client of the assets before there is a page, and gives them to one that takes pushes.
     fn announce(&self, exchange: &Exchange) {
         let links = self.assets.map(Asset::link);
         match exchange.early_hints(&links.each_ref().map(String::as_str)) {
             // A client that may not cope sees the links with the page.
             Ok(()) | Err(HintError::Unsupported) => {}
             Err(why) => eprintln!("no early hints: {why:?}"),
+        }
+        for asset in self.assets {
+            let options = PushOptions::default().header(header::ACCEPT, asset.accept());
+            match exchange.push(asset.path, &options) {
+                Ok(()) => {}
+                // Most clients take none, and then not of the others either.
+                Err(PushError::Unsupported) => break,
+                Err(why) => eprintln!("{} is not pushed: {why:?}", asset.path),
+            }
         }
     }
 

@@ -16,11 +16,10 @@ async function renew() {
 }
 
 addEventListener("load", () => setTimeout(() => {
-  const [page] = performance.getEntriesByType("navigation");
-  const arrived = page.finalResponseHeadersStart || page.responseStart;
-  const early = performance.getEntriesByType("resource").filter((entry) => entry.startTime < arrived);
-  if (early.length > 0) {
-    document.getElementById("early").textContent = `${early.length} assets came early.`;
+  const early = performance.getEntriesByType("resource")
+    .filter((entry) => entry.initiatorType === "early-hints").length;
+  if (early > 0) {
+    document.getElementById("early").textContent = `${early} of its files came before the page did.`;
   }
 }));
 setTimeout(renew, 2000);
