@@ -149,7 +149,7 @@ impl PushSource {
         let mut given = HeaderMap::new();
         for (name, value) in fields {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Unsent::Invalid)?;
-            let value = value.as_ref().trim_ascii();
+            let value = trimmed(value.as_ref());
             if FORBIDDEN.contains(&name.as_str()) || name.as_str().starts_with("wharf-") {
                 return Err(Unsent::Invalid);
             }
@@ -187,6 +187,14 @@ impl PushSource {
     }
 }
 
+/// Without the whitespace that is no part of a value (RFC 9110 §5.5).
+fn trimmed(value: &[u8]) -> &[u8] {
+    let is_padding = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let Some(first) = value.iter().position(|byte| !is_padding(byte)) else { return &[] };
+    let last = value.iter().rposition(|byte| !is_padding(byte)).unwrap_or(first);
+    &value[first..=last]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_promise_is_of_the_same_authority_and_negotiates_as_the_client_does() {
-        let fields = [("Accept-Language".to_owned(), "en"), ("x-asset".to_owned(), "1")];
+        let fields = [("Accept-Language".to_owned(), "en"), ("x-asset".to_owned(), " 1\t")];
 
         let request = source(1).request("GET", "/app.css?v=2", &fields).unwrap();
 
@@ -231,6 +239,7 @@ mod tests {
             assert!(invalid("GET", "/a", &[(name, "1")]), "{name}");
         }
         assert!(invalid("GET", "/a", &[("x", "1\r\ny: 2")]));
+        assert!(invalid("GET", "/a", &[("x", "\r\ny")]));
         assert!(invalid("GET", "/a", &[("x", "y".repeat(MAX_HEADER_BYTES).as_str())]));
     }
 

@@ -19,7 +19,8 @@ use crate::http::push::{MAX_PUSHED_STREAMS, MAX_PUSHES};
 use crate::http::{Handle, Serving};
 
 /// `/page/N` pushes `/asset/1` to `/asset/N` and is then answered; `/asset/…` tries to push itself and
-/// is answered; `/hanging` pushes `/never`, which never is.
+/// is answered; `/wide` pushes as much as it may, at long paths; `/hanging` pushes `/never`, which
+/// never is answered.
 #[derive(Default)]
 struct Pushing {
     outcomes: Mutex<Vec<Result<(), Unsent>>>,
@@ -50,6 +51,11 @@ impl Handle for Pushing {
             for asset in 1..=count.parse().unwrap() {
                 self.outcomes.lock().push(push(&format!("/asset/{asset}")));
             }
+        } else if path == "/wide" {
+            for asset in 0..MAX_PUSHES {
+                self.outcomes.lock().push(push(&format!("/asset/{asset}/{}", "x".repeat(3000))));
+            }
+            self.changed.notify_one();
         } else if path == "/hanging" {
             self.outcomes.lock().push(push("/never"));
         } else if path == "/never" {
@@ -72,6 +78,11 @@ struct Server {
 
 impl Server {
     fn new() -> (Self, DuplexStream) {
+        Self::over(1 << 20)
+    }
+
+    /// Over a pipe that takes so many bytes.
+    fn over(size: usize) -> (Self, DuplexStream) {
         let nowhere = "127.0.0.1:1".parse().unwrap();
         let states = Arc::new(ConnStates::default());
         let serving = Serving {
@@ -89,7 +100,7 @@ impl Server {
             drain: serving.drain.clone(),
             conn: Arc::clone(&conn),
         };
-        let (client, io) = tokio::io::duplex(1 << 20);
+        let (client, io) = tokio::io::duplex(size);
         serving.drain.clone().spawn(super::super::serve(io, conn, serving));
         (server, client)
     }
@@ -185,7 +196,8 @@ async fn pushes_of_one_response_are_bounded() {
     let (server, io) = Server::new();
     let mut client = server.client(io, &h2::client::Builder::new()).await;
 
-    let (response, _) = client.send_request(get(&format!("/page/{}", MAX_PUSHES + 1)), true).unwrap();
+    let (response, _) =
+        client.send_request(get(&format!("/page/{}", MAX_PUSHES + 1)), true).unwrap();
     response.await.unwrap();
 
     let outcomes = server.handler.outcomes.lock();
@@ -228,49 +240,49 @@ fn headers(stream: u32, path: &str) -> Vec<u8> {
     frame(1, 0x5, stream, &block)
 }
 
+const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const PUSH_PROMISE: u8 = 5;
 
-/// Reads frames until one of `kind`; `None` when the connection ends first.
-async fn next_of(io: &mut DuplexStream, kind: u8) -> Option<Vec<u8>> {
-    loop {
-        let mut head = [0; 9];
-        io.read_exact(&mut head).await.ok()?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; length as usize];
-        io.read_exact(&mut payload).await.ok()?;
-        if head[3] == kind {
-            return Some(payload);
-        }
-    }
+/// The next frame: kind, stream, payload. `None` when the connection has ended.
+async fn next(io: &mut DuplexStream) -> Option<(u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    io.read_exact(&mut head).await.ok()?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; length as usize];
+    io.read_exact(&mut payload).await.ok()?;
+    Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
 }
 
 #[tokio::test(start_paused = true)]
 async fn streams_that_are_reset_before_their_promise_went_out_do_no_harm() {
-    let (server, mut io) = Server::new();
+    let (server, mut io) = Server::over(512);
     let mut wire = crate::http::h2::PREFACE.to_vec();
     wire.extend(frame(4, 0, 0, &[]));
-    // Request and resets arrive in one read: the promises of the odd stream are made and dropped
-    // before any of them is written, those of the even ones are closed while they wait.
-    for stream in (1..200).step_by(2) {
-        wire.extend(headers(stream, "/page/2"));
-        for promised in [stream + 1, stream + 3] {
-            if promised < 60 && stream > 40 {
-                wire.extend(frame(RST_STREAM, 0, promised, &8_u32.to_be_bytes()));
-            }
-        }
-        if stream % 4 == 1 {
-            wire.extend(frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
-        }
+    for stream in [1, 3, 5, 7] {
+        wire.extend(headers(stream, "/wide"));
     }
     io.write_all(&wire).await.unwrap();
-    let promised = next_of(&mut io, PUSH_PROMISE).await;
-    tokio::time::sleep(std::time::Duration::from_secs(40)).await;
+    // Nothing is read, so most of the promises wait to be written.
+    server.until(|pushing| pushing.outcomes.lock().len() == MAX_PUSHED_STREAMS).await;
+    for promised in 1..=MAX_PUSHED_STREAMS {
+        let promised = 2 * u32::try_from(promised).unwrap();
+        io.write_all(&frame(RST_STREAM, 0, promised, &8_u32.to_be_bytes())).await.unwrap();
+    }
+    io.write_all(&frame(RST_STREAM, 0, 3, &8_u32.to_be_bytes())).await.unwrap();
+    io.write_all(&headers(9, "/wide")).await.unwrap();
 
-    // Either it still serves, or it has refused a flood with GOAWAY; a panic would do neither.
-    assert!(promised.is_some());
-    let taken = server.handler.outcomes.lock().iter().filter(|made| made.is_ok()).count();
-    assert!(taken >= 2, "{taken}");
-    let lost_or_open = server.handler.outcomes.lock().len() - taken;
-    assert!(taken <= MAX_PUSHED_STREAMS * 4, "{lost_or_open}");
+    let mut promises = 0;
+    while let Some((kind, stream, _)) = next(&mut io).await {
+        promises += usize::from(kind == PUSH_PROMISE);
+        if (kind, stream) == (HEADERS, 9) {
+            break;
+        }
+    }
+
+    // Those of the stream that was reset never went out, and keep their room.
+    assert!((16..MAX_PUSHED_STREAMS + 16).contains(&promises), "{promises}");
+    let outcomes = server.handler.outcomes.lock();
+    assert_eq!(outcomes.len(), MAX_PUSHED_STREAMS + MAX_PUSHES);
+    assert!(outcomes[..MAX_PUSHED_STREAMS].iter().all(Result::is_ok), "{outcomes:?}");
 }
