@@ -1,8 +1,9 @@
 //! The sample plugin `hints`: what a browser can fetch before there is a page.
 
+use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
-use wharf_tests::{TestServer, clients, each_protocol};
+use wharf_tests::{Protocol, TestServer, clients, each_protocol};
 
 const LINKS: [&str; 3] = [
     "</css/critical.css>; rel=preload; as=style",
@@ -23,7 +24,10 @@ each_protocol!(pages_name_their_files_and_serve_them, |protocol| async move {
     let mut client = server.client(protocol).await;
 
     for page in ["/app?wait=0", "/dashboard?wait=0"] {
-        let answer = client.get(page).await;
+        // The crate h3 0.0.8 takes an interim head for the response; to HEAD there is none.
+        let method = if protocol == Protocol::H3 { Method::HEAD } else { Method::GET };
+        let request = client.request(method, page).body(Bytes::new()).unwrap();
+        let answer = client.send(request).await;
 
         assert_eq!(answer.header("content-type"), "text/html; charset=utf-8", "{page}");
         let links: Vec<_> = answer.headers.get_all("link").iter().collect();
@@ -36,7 +40,7 @@ each_protocol!(pages_name_their_files_and_serve_them, |protocol| async move {
 
             let again = client.request(Method::GET, path);
             let again = again.header("if-none-match", file.header("etag"));
-            let again = client.send(again.body(Default::default()).unwrap()).await;
+            let again = client.send(again.body(Bytes::new()).unwrap()).await;
             assert_eq!((again.status.as_u16(), again.body.len()), (304, 0), "{path}");
         }
     }
@@ -48,7 +52,7 @@ each_protocol!(bad_waits_and_methods_are_problems, |protocol| async move {
 
     let bad = client.get("/app?wait=long").await;
     let post = client.post("/app", "x").await;
-    let head = client.request(Method::HEAD, "/dashboard").body(Default::default()).unwrap();
+    let head = client.request(Method::HEAD, "/dashboard").body(Bytes::new()).unwrap();
     let head = client.send(head).await;
 
     assert_eq!(bad.status, 400);
@@ -61,7 +65,6 @@ each_protocol!(bad_waits_and_methods_are_problems, |protocol| async move {
     assert!(head.body.is_empty());
 });
 
-/// The interim responses of aioquic are lists of pairs.
 #[tokio::test]
 async fn hints_come_before_the_page_over_each_protocol() {
     let server = server().await;
