@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use http::header::{HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
-use http::{Request, Response, StatusCode, Uri, request};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, request};
+use tokio::time::Instant;
 
 use crate::admit::Admission;
 use crate::drain::Drain;
@@ -21,9 +22,11 @@ use crate::http::validate;
 use crate::observe::{Observer, RequestGuard};
 use crate::plugin::chain::Chain;
 use crate::plugin::exchange::Exchange;
+use crate::plugin::learnt::has_credentials;
+use crate::plugin::manifest::response::ResponsePolicy;
 use crate::plugin::registry::Published;
 use crate::plugin::reply::Named;
-use crate::plugin::{self, Failure};
+use crate::plugin::{self, Failure, Plugin};
 use crate::route::{RouteMatch, Routed};
 
 /// Tells a plugin which prefix was stripped from its path.
@@ -110,10 +113,17 @@ impl App {
 
         let body = guard.metered(self.bounded(&route, body)?);
         let permit = self.admission.enter().await?;
+        let policies = &route.plugin.manifest.responses;
+        let policy = policies.find(&parts.method, authority.host(), parts.uri.path());
+        let hints = Hints::of(policy, &route.plugin, &authority, &parts);
         forward_uri(&mut parts, conn, &authority, &route)?;
         forward_trace(&mut parts, guard);
 
         let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern, interim);
+        if let Some(policy) = policy {
+            begin_policy(policy, &exchange);
+        }
+        hints.send(&exchange.interim);
         let body = plugin::guest_body(&exchange, body);
         let chain = self.chain(conn, &route);
         let answer = chain.enter(&exchange, Request::from_parts(parts, body)).await;
@@ -134,7 +144,12 @@ impl App {
                 Response::from_parts(head, plugin::response_body(body).await)
             }
         };
-        Ok(response.map(|body| controlled(body, &exchange.control).holding(permit)))
+        hints.learn(response.status(), response.headers());
+        let mut response = response.map(|body| controlled(body, &exchange.control).holding(permit));
+        if let Some(persistence) = policy.and_then(|policy| policy.persistence) {
+            response.extensions_mut().insert(persistence);
+        }
+        Ok(response)
     }
 
     fn route(
@@ -165,6 +180,61 @@ impl App {
             admission: Arc::clone(&self.admission),
             core: conn.core,
         }
+    }
+}
+
+/// What a response policy wishes for; the plugin may still wish for something else.
+fn begin_policy(policy: &ResponsePolicy, exchange: &Exchange) {
+    let control = &exchange.control;
+    if policy.write_deadline.is_some() {
+        control.set_deadline(policy.write_deadline.map(|time| Instant::now() + time));
+    }
+    if policy.bandwidth.is_some() {
+        control.set_rate(policy.bandwidth);
+    }
+    if policy.buffered {
+        control.set_buffered(true);
+    }
+}
+
+/// The early hints that are learnt for a request's path, where a policy asks for it.
+struct Hints<'a>(Option<Learning<'a>>);
+
+struct Learning<'a> {
+    plugin: &'a Plugin,
+    authority: &'a Authority,
+    path: String,
+    with_credentials: bool,
+}
+
+impl<'a> Hints<'a> {
+    fn of(
+        policy: Option<&ResponsePolicy>,
+        plugin: &'a Plugin,
+        authority: &'a Authority,
+        parts: &request::Parts,
+    ) -> Self {
+        let asked = policy.is_some_and(|policy| policy.early_hints) && parts.method == Method::GET;
+        Self(asked.then(|| Learning {
+            plugin,
+            authority,
+            path: parts.uri.path().to_owned(),
+            with_credentials: has_credentials(&parts.headers),
+        }))
+    }
+
+    /// Sends what is known, where the client copes with it.
+    fn send(&self, interim: &Interim) {
+        let Some(Learning { plugin, authority, path, .. }) = &self.0 else { return };
+        if let Some(links) = plugin.learnt.of(authority.as_str(), path) {
+            let links: Vec<&str> = links.iter().map(|link| &**link).collect();
+            let _only_a_courtesy = interim.hint(&links);
+        }
+    }
+
+    fn learn(&self, status: StatusCode, headers: &HeaderMap) {
+        let Some(Learning { plugin, authority, path, with_credentials }) = &self.0 else { return };
+        plugin.learnt.learn(authority.as_str(), path, *with_credentials, status, headers);
     }
 }
 

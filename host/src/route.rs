@@ -115,6 +115,13 @@ impl Pattern {
             && self.open == other.open
     }
 
+    /// Whether a request is one of those that the pattern names. `host` is without its port.
+    pub fn covers(&self, method: &Method, host: &str, path: &str) -> bool {
+        self.method.as_ref().is_none_or(|named| allows(named, method))
+            && self.host.as_deref().is_none_or(|named| named == host)
+            && self.matches(path)
+    }
+
     fn literal_path(&self) -> bool {
         !self.open && self.segments.iter().all(|segment| matches!(segment, Segment::Literal(_)))
     }
@@ -148,7 +155,7 @@ impl Pattern {
 
     /// Orders patterns: greater is more specific. Host over none, then literal over parameter over
     /// `*` from left to right, then a method over none.
-    fn rank(&self) -> (bool, Vec<u8>, bool) {
+    pub(crate) fn rank(&self) -> (bool, Vec<u8>, bool) {
         let mut shape: Vec<u8> = self
             .segments
             .iter()

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use wharf_tests::{TestServer, each_protocol, guest};
+use wharf_tests::{Protocol, TestServer, each_protocol, guest};
 
 const LINK: &str = "%3C/app.css%3E;%20rel=preload;%20as=style";
 
@@ -80,11 +80,8 @@ async fn hints_cannot_carry_other_fields() {
     let server = TestServer::with("page", &guest("p3_control")).await;
 
     let answer = server.h1().await.get("/page?hints=%3C/a%3E%0D%0Aset-cookie:%20x").await;
-    let over_h2 = server
-        .client(wharf_tests::Protocol::H2)
-        .await
-        .get("/page?hints=%3C/a%3E%0D%0Aset-cookie:%20x")
-        .await;
+    let over_h2 =
+        server.client(Protocol::H2).await.get("/page?hints=%3C/a%3E%0D%0Aset-cookie:%20x").await;
 
     assert!(["unsupported", "invalid"].contains(&answer.header("x-hints")), "{answer:?}");
     assert_eq!(over_h2.header("x-hints"), "invalid");
@@ -125,3 +122,110 @@ each_protocol!(a_limited_or_buffered_response_is_whole, |protocol| async move {
         assert!(answer.broken.is_none());
     }
 });
+
+/// The server with this `[[response]]` for everything below `/page`.
+async fn with_policy(policy: &str) -> TestServer {
+    TestServer::builder()
+        .plugin("page", &guest("p3_control"))
+        .manifest(
+            "page",
+            &format!("routes = [\"/page/*\"]\n[[response]]\npath = \"/page/p/*\"\n{policy}\n"),
+        )
+        .start()
+        .await
+}
+
+const LEARNT: &str = "link=%3C/a.css%3E;%20rel=preload,%20%3C/next%3E;%20rel=next&head_ms=300";
+
+#[tokio::test]
+async fn links_of_a_response_are_the_early_hints_of_the_next() {
+    let server = with_policy("early-hints = true").await;
+    let tls = server.https.unwrap().port();
+
+    for arguments in ["--http1.1", "--http2"] {
+        let url = format!("https://localhost:{tls}/page/p/{arguments}?{LEARNT}");
+        let first = heads(&[arguments], &url).await;
+        let second = heads(&[arguments], &url).await;
+
+        assert!(!first.contains(" 103"), "{first}");
+        let (hints, last) = second.split_once("\r\n\r\n").unwrap();
+        assert!(hints.contains(" 103"), "{second}");
+        assert!(hints.contains("link: </a.css>; rel=preload"), "{second}");
+        assert!(!hints.contains("/next"), "{second}");
+        assert!(last.contains(" 200"), "{second}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_learnt_where_it_is_not_asked_for_or_for_one_client_only() {
+    let server = with_policy("early-hints = true").await;
+    let tls = server.https.unwrap().port();
+
+    for target in [format!("/page/other?{LEARNT}"), format!("/page/p/x?{LEARNT}&cache=private")] {
+        let url = format!("https://localhost:{tls}{target}");
+        heads(&["--http2"], &url).await;
+        let second = heads(&["--http2"], &url).await;
+
+        assert!(!second.contains(" 103"), "{second}");
+    }
+}
+
+#[tokio::test]
+async fn a_route_keeps_or_closes_its_http_1_connections() {
+    let kept = with_policy("keep-alive = { timeout = \"2s\", max = 2 }").await;
+    let closed = with_policy("connection = \"close\"").await;
+    let request = "GET /page/p/x HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    let until_max = raw(kept.http.unwrap(), &request.repeat(3)).await;
+    let until_idle = raw(kept.http.unwrap(), request).await;
+    let at_once = raw(closed.http.unwrap(), &request.repeat(2)).await;
+
+    assert_eq!(until_max.matches("HTTP/1.1 200").count(), 2, "{until_max}");
+    assert_eq!(until_max.matches("keep-alive: timeout=2, max=2").count(), 1, "{until_max}");
+    assert_eq!(until_max.matches("connection: close").count(), 1, "{until_max}");
+    assert!(until_idle.contains("keep-alive: timeout=2, max=2"), "{until_idle}");
+    assert_eq!(at_once.matches("HTTP/1.1 200").count(), 1, "{at_once}");
+    assert!(at_once.contains("connection: close"), "{at_once}");
+}
+
+each_protocol!(connection_policies_are_of_http_1_only, |protocol| async move {
+    let server = with_policy("keep-alive = { timeout = \"60s\", max = 100 }").await;
+    let mut client = server.client(protocol).await;
+
+    let first = client.get("/page/p/x").await;
+    let second = client.get("/page/p/x").await;
+
+    let is_h1 = matches!(protocol, Protocol::H1 | Protocol::H1Tls);
+    let expected = |left| if is_h1 { format!("timeout=60, max={left}") } else { String::new() };
+    assert_eq!(first.header("keep-alive"), expected(100), "{first:?}");
+    assert_eq!(second.header("keep-alive"), expected(99), "{second:?}");
+    assert_eq!(second.header("connection"), if is_h1 { "keep-alive" } else { "" });
+});
+
+each_protocol!(the_manifest_sets_a_deadline_and_the_plugin_overrides_it, |protocol| async move {
+    let server = with_policy("write-deadline = \"300ms\"").await;
+    let mut client = server.client(protocol).await;
+
+    let over = client.get("/page/p/x?chunks=5&deadline_ms=30000&delay_ms=100").await;
+    let cut = client.get("/page/p/x?chunks=100000&delay_ms=20").await;
+
+    assert!(over.broken.is_none(), "{over:?}");
+    assert!(cut.broken.is_some());
+});
+
+#[tokio::test]
+async fn the_manifest_limits_bandwidth_and_the_plugin_overrides_it() {
+    let server = with_policy("bandwidth = \"50KB\"").await;
+    let mut client = server.h1().await;
+
+    let begun = std::time::Instant::now();
+    let limited = client.get("/page/p/x?chunks=4&size=12500").await;
+    let slow = begun.elapsed();
+    let begun = std::time::Instant::now();
+    client.get("/page/p/x?chunks=40&size=12500&rate=100000000").await;
+    let fast = begun.elapsed();
+
+    assert_eq!(limited.body.len(), 50_000);
+    assert!(slow.as_millis() >= 800, "{slow:?}");
+    assert!(fast.as_secs() < 9, "{fast:?}");
+}

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// The HTTP version a connection speaks; settled by ALPN, or by sniffing on the cleartext listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +25,21 @@ impl Protocol {
             Self::H3 => "h3",
         }
     }
+}
+
+/// What becomes of an HTTP/1.1 connection after a response: an extension of the response. HTTP/2 and
+/// HTTP/3 know nothing of it (RFC 9113 §8.2.2, RFC 9114 §4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// It is closed.
+    Close,
+    /// It goes on, and the client is told so in `Keep-Alive`.
+    KeepAlive {
+        /// How long it waits for the next request. `None`: as every connection does.
+        timeout: Option<Duration>,
+        /// Requests that it serves in all.
+        max: Option<u32>,
+    },
 }
 
 /// Facts of the TLS session.

@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use self::response::{RawResponse, ResponsePolicies};
 use crate::config::units::{parse_duration, parse_size};
 use crate::config::{TomlFault, parse_toml};
 use crate::route::Pattern;
 use crate::upstream::OutboundGrants;
+
+pub mod response;
 
 /// Linear memory of one instance, over all its memories.
 pub const DEFAULT_MEMORY: u64 = 64 << 20;
@@ -66,6 +69,8 @@ pub struct Manifest {
     pub limits: PluginLimits,
     /// Use of instances.
     pub instances: Instances,
+    /// What is done to responses by their path.
+    pub responses: ResponsePolicies,
     /// Keys that are known and have no effect in this version.
     pub later: Vec<&'static str>,
 }
@@ -164,6 +169,7 @@ impl Manifest {
             config: BTreeMap::new(),
             limits: PluginLimits::default(),
             instances: Instances::default(),
+            responses: ResponsePolicies::default(),
             later: Vec::new(),
         }
     }
@@ -234,6 +240,8 @@ impl Manifest {
             };
             manifest.config.insert(key, value);
         }
+        manifest.responses =
+            response::policies(raw.response).map_err(|(key, cause)| wrong(key, cause))?;
         raw.limits.apply(&mut manifest.limits).map_err(|(key, cause)| wrong(key, cause))?;
         raw.instances.apply(&mut manifest.instances).map_err(|(key, cause)| wrong(key, cause))?;
         Ok(manifest)
@@ -290,6 +298,8 @@ struct RawManifest {
     limits: RawLimits,
     #[serde(default)]
     instances: RawInstances,
+    #[serde(default)]
+    response: Vec<RawResponse>,
     cache: Option<toml::Table>,
     #[serde(default)]
     schedule: Vec<RawSchedule>,
@@ -458,7 +468,7 @@ impl Default for Instances {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Manifest, String> {
+    pub(super) fn parse(text: &str) -> Result<Manifest, String> {
         let places = Places {
             file: "shop/plugin.toml".to_owned(),
             folder: std::env::temp_dir(),

@@ -17,6 +17,7 @@ pub mod exchange;
 pub mod instances;
 pub mod interface;
 pub mod lane;
+pub mod learnt;
 pub mod load_error;
 pub mod loader;
 pub mod log;
@@ -34,6 +35,7 @@ use self::call::{AbandonGuard, Answer, Call, Job};
 use self::chain::Next;
 use self::exchange::{Exchange, Token};
 use self::instances::{Crew, InstanceSet};
+use self::learnt::LearntLinks;
 use self::manifest::{Manifest, Mode};
 use self::platform::Platform;
 use self::program::Program;
@@ -136,6 +138,8 @@ pub struct Plugin {
     pub world: World,
     /// Bounds its requests at once.
     pub gate: Gate,
+    /// Links of its responses, where its manifest asks for early hints.
+    pub learnt: LearntLinks,
     crew: Arc<Crew>,
     sets: Box<[Arc<InstanceSet>]>,
 }
@@ -166,6 +170,7 @@ impl Plugin {
             version,
             world,
             gate: Gate::new(manifest.limits.concurrency),
+            learnt: LearntLinks::default(),
             manifest,
             crew,
             sets,

@@ -10,10 +10,11 @@ use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{HOST, USER_AGENT};
-use http::{HeaderValue, Method, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, Version, response};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout};
@@ -22,11 +23,11 @@ use super::body::{Demand, Feeder, slot};
 use super::decode::{Decoded, Decoder};
 use super::output::Output;
 use super::parse::{self, HeadScanner};
-use super::respond::{Asked, Framing, write_early_hints, write_head};
+use super::respond::{Asked, Framing, Kept, write_early_hints, write_head};
 use super::timer::{DrainWatch, Timer};
 use super::{LINGER_BYTES, LINGER_TIMEOUT, READ_AHEAD};
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
-use crate::http::conn::{Conn, Protocol};
+use crate::http::conn::{Conn, Persistence, Protocol};
 use crate::http::interim::{Interim, copes_on_h1};
 use crate::http::limits::{DISCARD_BYTES, DISCARD_TIMEOUT, Limits};
 use crate::http::rejection::Rejection;
@@ -44,6 +45,8 @@ struct Connection<'a, IO> {
     io: IO,
     conn: &'a Arc<Conn>,
     limits: &'a Limits,
+    /// How long the next request is waited for; the last response may have said.
+    idle_timeout: Duration,
     alt_svc: Option<&'a HeaderValue>,
     drain: DrainWatch<'a>,
     timer: Timer,
@@ -122,6 +125,7 @@ where
         io,
         conn: &conn,
         limits: &serving.limits,
+        idle_timeout: serving.limits.idle_timeout,
         alt_svc: serving.alt_svc.as_ref().filter(|_| conn.tls.is_some()),
         drain: DrainWatch::new(draining),
         timer: Timer::default(),
@@ -212,7 +216,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
             }
             let deadline = match *head_since {
                 Some(since) if !idle => since + self.limits.header_timeout,
-                _ => waiting_since + self.limits.idle_timeout,
+                _ => waiting_since + self.idle_timeout,
             };
             return self.timer.poll_at(cx, deadline).map(|()| {
                 if idle {
@@ -425,9 +429,31 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
             }
         }
         let size = body.size_hint();
-        let framing = write_head(self.output.head(), &parts, &size, asked, self.alt_svc);
+        let kept = self.persist(&parts, asked);
+        let framing =
+            write_head(self.output.head(), &parts, &size, asked, kept.as_ref(), self.alt_svc);
         let body = if framing == Framing::None { body.without_bytes() } else { body };
         (body, framing)
+    }
+
+    /// What the response says about the connection's next request. Holds for the wait after it.
+    fn persist(&mut self, parts: &response::Parts, asked: &mut Asked) -> Option<Kept> {
+        self.idle_timeout = self.limits.idle_timeout;
+        match *parts.extensions.get::<Persistence>()? {
+            Persistence::Close => {
+                asked.persist = false;
+                None
+            }
+            Persistence::KeepAlive { timeout, max } => {
+                // The request that is being answered counts: the last one closes.
+                let before = self.conn.requests().saturating_sub(1);
+                let left = max.map(|max| u64::from(max).saturating_sub(before));
+                asked.persist &= left.is_none_or(|left| left > 1);
+                let timeout = timeout.unwrap_or(self.limits.idle_timeout);
+                self.idle_timeout = timeout;
+                Some(Kept { timeout, left })
+            }
+        }
     }
 
     /// Decodes what has come, hands it to the reader and reads on, as far as both have room; without

@@ -1,5 +1,7 @@
 //! The response: how its body is framed (RFC 9112 §6), and its head on the wire.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{
     ALT_SVC, CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -33,6 +35,28 @@ impl Asked {
             takes_trailers: false,
             persist: false,
         }
+    }
+}
+
+/// What `Keep-Alive` tells of a connection that goes on (RFC 2068 §19.7.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// How long it waits for the next request.
+    pub(super) timeout: Duration,
+    /// Requests that it still serves, the one that is being answered included.
+    pub(super) left: Option<u64>,
+}
+
+impl Kept {
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut number = itoa::Buffer::new();
+        out.extend_from_slice(b"keep-alive: timeout=");
+        out.extend_from_slice(number.format(self.timeout.as_secs()).as_bytes());
+        if let Some(left) = self.left {
+            out.extend_from_slice(b", max=");
+            out.extend_from_slice(number.format(left).as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
     }
 }
 
@@ -75,6 +99,7 @@ pub(super) fn write_head(
     parts: &response::Parts,
     size: &SizeHint,
     asked: &mut Asked,
+    kept: Option<&Kept>,
     alt_svc: Option<&HeaderValue>,
 ) -> Framing {
     let headers = &parts.headers;
@@ -135,8 +160,13 @@ pub(super) fn write_head(
     }
     if !asked.persist {
         out.extend_from_slice(b"connection: close\r\n");
-    } else if asked.version == Version::HTTP_10 {
-        out.extend_from_slice(b"connection: keep-alive\r\n");
+    } else {
+        if asked.version == Version::HTTP_10 || kept.is_some() {
+            out.extend_from_slice(b"connection: keep-alive\r\n");
+        }
+        if let Some(kept) = kept {
+            kept.write(out);
+        }
     }
     if let Some(value) = alt_svc.filter(|_| !advertised) {
         write_field(out, &ALT_SVC, value);

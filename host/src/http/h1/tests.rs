@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use super::serve;
 use crate::drain::Drain;
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
-use crate::http::conn::{Conn, ConnStates, Protocol, TlsFacts};
+use crate::http::conn::{Conn, ConnStates, Persistence, Protocol, TlsFacts};
 use crate::http::limits::Limits;
 use crate::http::rejection::Rejection;
 use crate::http::{Handle, Serving};
@@ -124,6 +124,14 @@ impl Handle for TestHandler {
             "/304" => {
                 builder.status(304).header("content-length", 5).body(ResponseBody::full("hello"))
             }
+            "/kept" => builder
+                .extension(Persistence::KeepAlive {
+                    timeout: Some(Duration::from_secs(200)),
+                    max: Some(3),
+                })
+                .header("keep-alive", "timeout=1")
+                .body(ResponseBody::full("kept")),
+            "/closed" => builder.extension(Persistence::Close).body(ResponseBody::full("bye")),
             "/close" => builder.header("connection", "close").body(ResponseBody::full("bye")),
             _ => builder.status(StatusCode::NOT_FOUND).body(ResponseBody::empty()),
         };

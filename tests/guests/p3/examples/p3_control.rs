@@ -1,6 +1,7 @@
 //! Uses the controls of `wharf:host/exchange`: `?hints=` (a `Link` value, sent as early hints),
 //! `?deadline_ms=`, `?rate=` (bytes a second), `?buffered=1`; then streams `?chunks=` pieces of
-//! `?size=` bytes, `?delay_ms=` apart. Field `x-hints`: what became of the hints.
+//! `?size=` bytes, `?delay_ms=` apart. Field `x-hints`: what became of the hints. `?link=` and
+//! `?cache=`: fields `link` and `cache-control` of the response; `?head_ms=`: how late its head is.
 
 use guests_p3::{
     Answer, Request, Response, fields, header, number, parameter, spawn_local, text, wit_future,
@@ -45,7 +46,15 @@ async fn handle(request: Request) -> Answer {
     let delay_ns = number(&request, "delay_ms", 0) * 1_000_000;
     let (mut writer, reader) = wit_stream::new();
     let (_, trailers) = wit_future::new(|| Ok(None));
-    let (response, _) = Response::new(fields(&[("x-hints", hints)]), Some(reader), trailers);
+    let (link, cache) = (parameter(&request, "link"), parameter(&request, "cache"));
+    let head = [
+        ("x-hints", Some(hints)),
+        ("link", link.as_deref()),
+        ("cache-control", cache.as_deref()),
+    ];
+    let head: Vec<_> = head.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    monotonic_clock::wait_for(number(&request, "head_ms", 0) * 1_000_000).await;
+    let (response, _) = Response::new(fields(&head), Some(reader), trailers);
     spawn_local(async move {
         for _ in 0..chunks {
             monotonic_clock::wait_for(delay_ns).await;

@@ -114,3 +114,53 @@ async fn the_handler_can_close_the_connection() {
     assert_eq!(statuses(&answer), ["200"]);
     assert!(answer.contains("connection: close\r\n"));
 }
+
+#[tokio::test]
+async fn a_kept_connection_counts_its_requests_down_and_closes_after_the_last() {
+    let requests = format!("GET /kept {HOST}\r\n").repeat(4);
+
+    let answers = answer(requests).await;
+
+    assert_eq!(statuses(&answers), ["200"; 3]);
+    let heads: Vec<_> = answers.split("HTTP/1.1 200").skip(1).collect();
+    for (head, left) in heads.iter().zip([3, 2]) {
+        assert!(head.contains(&format!("\r\nkeep-alive: timeout=200, max={left}\r\n")), "{head}");
+        assert!(head.contains("\r\nconnection: keep-alive\r\n"), "{head}");
+        assert_eq!(head.matches("keep-alive: ").count(), 1, "{head}");
+    }
+    assert!(!heads[2].contains("keep-alive"), "{answers}");
+    assert!(heads[2].contains("\r\nconnection: close\r\n"), "{answers}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_connection_waits_as_long_as_it_was_told_to_and_no_longer() {
+    let mut connection = TestConnection::new();
+    let begun = tokio::time::Instant::now();
+    connection.send(format!("GET /kept {HOST}\r\n")).await;
+    connection.receive_until("kept").await;
+
+    connection.receive_rest().await;
+
+    assert_eq!(begun.elapsed().as_secs(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_response_says_how_long_is_waited() {
+    let mut connection = TestConnection::new();
+    connection.send(format!("GET /kept {HOST}\r\nGET /hello {HOST}\r\n")).await;
+    let begun = tokio::time::Instant::now();
+    connection.receive_until("hello").await;
+
+    connection.receive_rest().await;
+
+    assert_eq!(begun.elapsed(), Limits::default().idle_timeout);
+}
+
+#[tokio::test]
+async fn a_response_can_close_its_connection() {
+    let answers = answer(format!("GET /closed {HOST}\r\n").repeat(2)).await;
+
+    assert_eq!(statuses(&answers), ["200"]);
+    assert!(answers.contains("\r\nconnection: close\r\n"), "{answers}");
+    assert!(!answers.contains("keep-alive"), "{answers}");
+}
