@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::Response;
 use crate::client::SendError;
+use crate::files::FileError;
 
 /// A failed request: a status, and what the client may know about it.
 ///
@@ -195,9 +196,12 @@ impl Error {
 impl<E: StdError + 'static> From<E> for Error {
     fn from(source: E) -> Self {
         let source: Box<dyn StdError> = Box::new(source);
-        let status = match source.downcast_ref::<SendError>() {
-            Some(error) => error.status(),
-            None => StatusCode::INTERNAL_SERVER_ERROR,
+        let status = if let Some(error) = source.downcast_ref::<SendError>() {
+            error.status()
+        } else if let Some(error) = source.downcast_ref::<FileError>() {
+            error.status()
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
         };
         Self::new(status).source(source)
     }

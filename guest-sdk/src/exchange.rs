@@ -151,6 +151,11 @@ use crate::bindings::wharf::host::exchange as bindings;
 
 #[cfg(target_family = "wasm")]
 impl Exchange {
+    /// For the other interfaces, which take it.
+    pub(crate) fn inner(&self) -> &bindings::Exchange {
+        &self.inner
+    }
+
     /// Opens the exchange that `token` stands for; `None` where the host does not know it.
     pub fn open(token: &str) -> Option<Self> {
         bindings::open(token).ok().map(|inner| Self { inner })

@@ -17,8 +17,8 @@
 //!
 //! Built with `cargo build --release --target wasm32-wasip2` as a `cdylib`, that is a component
 //! that exports `wasi:http/handler@0.3.2`. It runs on any host of WASI 0.3 as long as it uses
-//! neither [`Request::exchange`] nor [`registry`], which are Wharf's own: an interface that is
-//! not used is not imported.
+//! none of [`Request::exchange`], [`files`] and [`registry`], which are Wharf's own: an interface
+//! that is not used is not imported.
 //!
 //! Natively the crate has its types, the router and handlers, so that plugins have ordinary tests
 //! (`router.handle(request).await`); what needs a host answers that there is none.
@@ -33,6 +33,7 @@ mod body;
 pub mod client;
 mod error;
 pub mod exchange;
+pub mod files;
 mod middleware;
 pub mod registry;
 mod request;

@@ -13,6 +13,7 @@ use crate::admit::Admission;
 use crate::drain::Drain;
 use crate::http::Handle;
 use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::condition::Wanted;
 use crate::http::conn::Conn;
 use crate::http::control::controlled;
 use crate::http::interim::Interim;
@@ -113,17 +114,19 @@ impl App {
 
         let body = guard.metered(self.bounded(&route, body)?);
         let permit = self.admission.enter().await?;
+        let wanted = Wanted::of(&parts.method, &parts.headers);
         let policies = &route.plugin.manifest.responses;
         let policy = policies.find(&parts.method, authority.host(), parts.uri.path());
         let hints = Hints::of(policy, &route.plugin, &authority, &parts);
         forward_uri(&mut parts, conn, &authority, &route)?;
         forward_trace(&mut parts, guard);
 
-        let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern, interim);
+        let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern, wanted, interim);
         if let Some(policy) = policy {
             begin_policy(policy, &exchange);
         }
         hints.send(&exchange.interim);
+        let _answered = Answering(&exchange);
         let body = plugin::guest_body(&exchange, body);
         let chain = self.chain(conn, &route);
         let answer = chain.enter(&exchange, Request::from_parts(parts, body)).await;
@@ -235,6 +238,15 @@ impl<'a> Hints<'a> {
     fn learn(&self, status: StatusCode, headers: &HeaderMap) {
         let Some(Learning { plugin, authority, path, with_credentials }) = &self.0 else { return };
         plugin.learnt.learn(authority.as_str(), path, *with_credentials, status, headers);
+    }
+}
+
+/// An exchange that is being answered. However that ends, no reply can be used after it.
+struct Answering<'a>(&'a Exchange);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.replies.close();
     }
 }
 

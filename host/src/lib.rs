@@ -2,8 +2,8 @@
 //!
 //! [`cli`] turns arguments into [`config::Config`]; [`server`] binds the [`listener`]s and owns
 //! everything; [`http`] speaks the three protocols and ends in [`app::App`]; [`route`] and
-//! [`admit`] decide, [`plugin`] runs components, [`upstream`] is their way out; [`observe`] and
-//! [`admin`] tell what happened; [`drain`] ends it all.
+//! [`admit`] decide, [`plugin`] runs components, [`files`] opens what is sent as it is, [`upstream`]
+//! is their way out; [`observe`] and [`admin`] tell what happened; [`drain`] ends it all.
 
 pub mod admin;
 pub mod admit;
@@ -11,6 +11,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod drain;
+pub mod files;
 pub mod http;
 pub mod listener;
 pub mod observe;

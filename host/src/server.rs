@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::drain::Drain;
 use crate::http::Serving;
 use crate::http::conn::ConnStates;
+use crate::http::file_body::Readers;
 use crate::http::limits::Limits;
 use crate::listener::quic::{self, Quic, QuicError};
 use crate::listener::slots::Slots;
@@ -209,6 +210,7 @@ impl Server {
                 upstream: Arc::new(Upstream::new(background.clone())),
                 states: Arc::clone(&states),
                 endpoints: Arc::clone(&published) as _,
+                readers: Readers::default(),
             }),
         });
         let loader = Loader::new(platform, logs.clone(), data);

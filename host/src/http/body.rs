@@ -46,6 +46,12 @@ pub enum BodyError {
     /// A framing error; what it was.
     #[error("malformed body: {0}")]
     Malformed(&'static str),
+    /// The file that is the body was cut or rewritten while it was sent.
+    #[error("the file was changed while it was sent")]
+    FileChanged,
+    /// The file that is the body cannot be read; why.
+    #[error("the file cannot be read: {0}")]
+    File(Arc<str>),
     /// The plugin that produces the body failed.
     #[error("the plugin failed while its body was sent")]
     Guest(#[from] Failure),
@@ -282,24 +288,49 @@ pub struct ResponseBody {
     held: Vec<Box<dyn Any + Send>>,
     observer: Option<Box<dyn BodyObserver>>,
     control: Option<Arc<Control>>,
+    when_sent: Option<WhenSent>,
 }
+
+/// What happens when a response was sent to its end.
+type WhenSent = Box<dyn FnOnce() + Send>;
 
 impl ResponseBody {
     /// No body at all.
     pub fn empty() -> Self {
-        Self { inner: Inner::Empty, held: Vec::new(), observer: None, control: None }
+        Self::from_inner(Inner::Empty)
     }
 
     /// A complete body.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        let inner = if bytes.is_empty() { Inner::Empty } else { Inner::Full(bytes) };
-        Self { inner, held: Vec::new(), observer: None, control: None }
+        Self::from_inner(if bytes.is_empty() { Inner::Empty } else { Inner::Full(bytes) })
     }
 
     /// A body that is produced while it is sent.
     pub fn stream(body: BoxedBody) -> Self {
-        Self { inner: Inner::Stream(body), held: Vec::new(), observer: None, control: None }
+        Self::from_inner(Inner::Stream(body))
+    }
+
+    fn from_inner(inner: Inner) -> Self {
+        Self { inner, held: Vec::new(), observer: None, control: None, when_sent: None }
+    }
+
+    /// The same body, which calls `act` once, when the protocol has taken its last byte and asks for
+    /// more: never for a body that is given up, breaks off, or is not sent because of HEAD.
+    #[must_use]
+    pub fn when_sent(mut self, act: impl FnOnce() + Send + 'static) -> Self {
+        self.when_sent = Some(Box::new(act));
+        self
+    }
+
+    /// Takes what is to happen at the end, for the body that takes this one's place.
+    pub(super) fn take_when_sent(&mut self) -> Option<WhenSent> {
+        self.when_sent.take()
+    }
+
+    /// Whether all of it is here.
+    pub(super) fn is_here(&self) -> bool {
+        !matches!(self.inner, Inner::Stream(_))
     }
 
     /// The same body, which drops `value` when it is over or given up.
@@ -332,6 +363,7 @@ impl ResponseBody {
     /// dropped, which cancels it.
     #[must_use]
     pub fn without_bytes(mut self) -> Self {
+        self.when_sent = None;
         self.inner = Inner::Empty;
         self
     }
@@ -367,10 +399,14 @@ impl Body for ResponseBody {
             match polled {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) => {
+                    if let Some(act) = this.when_sent.take() {
+                        act();
+                    }
                     this.finish(Ok(()));
                     return Poll::Ready(None);
                 }
                 Poll::Ready(Some(Err(error))) => {
+                    this.when_sent = None;
                     this.finish(Err(&error));
                     return Poll::Ready(Some(Err(error)));
                 }
@@ -388,7 +424,7 @@ impl Body for ResponseBody {
                     }
                     // The end is reported at once where it is known, so that the guards do not wait
                     // for a protocol that never asks again after the last frame.
-                    if this.inner_is_over() {
+                    if this.is_end_stream() {
                         this.finish(Ok(()));
                     }
                     return Poll::Ready(Some(Ok(frame)));
@@ -398,7 +434,9 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner_is_over()
+        // Where something happens at the end, the protocol has to ask for it: it does so when it has
+        // passed on what it took.
+        self.inner_is_over() && self.when_sent.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -106,10 +106,11 @@ impl Bucket {
 }
 
 /// `body` under `control`; the same body where it is complete and nothing is wished for.
-pub fn controlled(body: ResponseBody, control: &Arc<Control>) -> ResponseBody {
-    if body.size_hint().exact().is_some() && control.is_idle() {
+pub fn controlled(mut body: ResponseBody, control: &Arc<Control>) -> ResponseBody {
+    if body.is_here() && control.is_idle() {
         return body;
     }
+    let when_sent = body.take_when_sent();
     let controlled = Controlled {
         inner: body,
         control: Arc::clone(control),
@@ -119,7 +120,11 @@ pub fn controlled(body: ResponseBody, control: &Arc<Control>) -> ResponseBody {
         ended: false,
         bucket: Bucket { tokens: 0.0, filled: None },
     };
-    ResponseBody::stream(Box::pin(controlled)).under(Arc::clone(control))
+    let body = ResponseBody::stream(Box::pin(controlled)).under(Arc::clone(control));
+    match when_sent {
+        Some(act) => body.when_sent(act),
+        None => body,
+    }
 }
 
 impl Controlled {

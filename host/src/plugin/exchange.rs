@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::Failure;
 use super::reply::Replies;
+use crate::http::condition::Wanted;
 use crate::http::conn::Conn;
 use crate::http::control::Control;
 use crate::http::interim::Interim;
@@ -23,6 +24,8 @@ pub struct Exchange {
     pub ordinal: u64,
     /// The pattern that matched.
     pub route: Arc<str>,
+    /// Which representation the client wants, and how much of it.
+    pub wanted: Wanted,
     /// Heads before the final one.
     pub interim: Arc<Interim>,
     /// What is wished for the response.
@@ -39,6 +42,7 @@ impl Exchange {
         request_id: &str,
         conn: &Arc<Conn>,
         route: &Arc<str>,
+        wanted: Wanted,
         interim: Arc<Interim>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -46,6 +50,7 @@ impl Exchange {
             conn: Arc::clone(conn),
             ordinal: conn.requests(),
             route: Arc::clone(route),
+            wanted,
             interim,
             control: Arc::default(),
             replies: Replies::default(),

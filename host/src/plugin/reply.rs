@@ -28,7 +28,13 @@ pub trait Held: Send {
 
 /// The replies of one exchange. A token is good for this exchange only, once, and as long as it lasts.
 #[derive(Default)]
-pub struct Replies(Mutex<Vec<(Token, Box<dyn Held>)>>);
+pub struct Replies(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    replies: Vec<(Token, Box<dyn Held>)>,
+    closed: bool,
+}
 
 /// What a response's `wharf-reply` came to.
 pub enum Named {
@@ -40,7 +46,7 @@ pub enum Named {
     Unknown,
 }
 
-/// [`MAX_REPLIES`] are waiting to be used.
+/// [`MAX_REPLIES`] are waiting to be used, or the exchange has been answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyReplies;
 
@@ -48,14 +54,14 @@ impl Replies {
     /// Keeps a reply until a response names it or the exchange ends.
     ///
     /// # Errors
-    /// There are too many.
+    /// There are too many, or none can be used any more.
     pub fn keep(&self, held: Box<dyn Held>) -> Result<Token, TooManyReplies> {
-        let mut replies = self.0.lock();
-        if replies.len() == MAX_REPLIES {
+        let mut kept = self.0.lock();
+        if kept.closed || kept.replies.len() == MAX_REPLIES {
             return Err(TooManyReplies);
         }
         let token = Token::random();
-        replies.push((token.clone(), held));
+        kept.replies.push((token.clone(), held));
         Ok(token)
     }
 
@@ -64,18 +70,29 @@ impl Replies {
         let mut named = headers.get_all(REPLY_FIELD).iter();
         let Some(token) = named.next() else { return Named::Nothing };
         let alone = named.next().is_none();
-        let mut replies = self.0.lock();
-        let found = replies.iter().position(|(known, _)| alone && known.is(token.as_bytes()));
-        let held = found.map(|index| replies.swap_remove(index).1);
-        drop(replies);
+        let mut kept = self.0.lock();
+        let found = kept.replies.iter().position(|(known, _)| alone && known.is(token.as_bytes()));
+        let held = found.map(|index| kept.replies.swap_remove(index).1);
+        drop(kept);
         headers.remove(REPLY_FIELD);
         held.map_or(Named::Unknown, Named::Held)
+    }
+
+    /// Drops what was not used, and takes no more: a guest may keep its exchange for long, and each
+    /// reply may hold an open file.
+    pub fn close(&self) {
+        let unused = {
+            let mut kept = self.0.lock();
+            kept.closed = true;
+            std::mem::take(&mut kept.replies)
+        };
+        drop(unused);
     }
 }
 
 impl fmt::Debug for Replies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Replies").field(&self.0.lock().len()).finish()
+        f.debug_tuple("Replies").field(&self.0.lock().replies.len()).finish()
     }
 }
 
@@ -142,6 +159,17 @@ mod tests {
         }
         assert!(matches!(replies.take(&mut HeaderMap::new()), Named::Nothing));
         assert!(matches!(replies.take(&mut naming(&[own.as_bytes()])), Named::Held(_)));
+    }
+
+    #[test]
+    fn an_answered_exchange_keeps_no_replies() {
+        let replies = Replies::default();
+        let token = replies.keep(Box::new(Text("x"))).unwrap();
+
+        replies.close();
+
+        assert!(matches!(replies.take(&mut naming(&[token.as_bytes()])), Named::Unknown));
+        assert!(replies.keep(Box::new(Text("x"))).is_err());
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::interface::outbound::Outbound;
 use super::log::{PluginLog, Stream};
 use super::manifest::Manifest;
 use crate::http::conn::ConnStates;
+use crate::http::file_body::Readers;
 use crate::upstream::{OutboundGrants, Upstream};
 
 /// Entries in an instance's resource table.
@@ -48,6 +49,8 @@ pub struct Services {
     pub states: Arc<ConnStates>,
     /// Lists what is served.
     pub endpoints: Arc<dyn Endpoints>,
+    /// The right to read files that are sent.
+    pub readers: Readers,
 }
 
 /// Lists every route of every serving plugin, for the `registry` interface.

@@ -21,6 +21,13 @@ use crate::plugin::state::HostState;
 #[derive(Debug)]
 pub struct OpenExchange(Arc<Exchange>);
 
+impl OpenExchange {
+    /// The exchange itself.
+    pub(super) fn exchange(&self) -> &Arc<Exchange> {
+        &self.0
+    }
+}
+
 impl Host for HostState {
     fn open(
         &mut self,

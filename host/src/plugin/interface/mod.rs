@@ -9,6 +9,7 @@ use wasmtime_wasi_config::WasiConfig;
 use super::state::HostState;
 
 pub mod exchange;
+mod files;
 mod handler;
 pub mod outbound;
 mod registry;
@@ -17,7 +18,10 @@ mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "wharf:host/host",
-        imports: { default: trappable },
+        imports: {
+            default: trappable,
+            "wharf:host/files.reply": async | trappable,
+        },
         with: {
             "wharf:host/exchange.exchange": super::exchange::OpenExchange,
         },
