@@ -10,6 +10,7 @@ mod control;
 mod drain;
 mod early_data;
 mod files;
+mod hints;
 mod hostile;
 mod listeners;
 mod middleware;

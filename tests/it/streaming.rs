@@ -3,10 +3,11 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Method;
-use wharf_tests::{Protocol, TestServer, each_protocol};
+use wharf_tests::{Protocol, TestServer, clients, each_protocol};
 
 async fn server() -> TestServer {
     TestServer::builder().sample("headers").sample("streaming").start().await
@@ -42,7 +43,7 @@ each_protocol!(another_exchange_fits_between_two_chunks, |protocol| async move {
     let server = server().await;
     let mut client = server.client(protocol).await;
     let mut flush = client.open("/flush").await;
-    assert_eq!(flush.line().await.as_deref(), Some("first"));
+    assert_eq!(flush.line().await.as_deref(), Some("First chunk"));
 
     // In the order of this list, at each wake.
     let first = tokio::select! {
@@ -54,8 +55,42 @@ each_protocol!(another_exchange_fits_between_two_chunks, |protocol| async move {
     };
 
     assert_eq!(first, "connections 200 OK");
-    assert!(flush.line().await.unwrap().starts_with("second"));
+    assert_eq!(flush.line().await.as_deref(), Some("Second chunk"));
     assert_eq!(flush.line().await, None);
+});
+
+each_protocol!(buffered_chunks_arrive_together, |protocol| async move {
+    let server = server().await;
+    let mut client = server.client(protocol).await;
+    let begun = Instant::now();
+
+    let mut buffered = client.open("/buffered").await;
+    let first = buffered.piece().await.unwrap();
+    let waited = begun.elapsed();
+    let mut text = first.to_vec();
+    while let Some(piece) = buffered.piece().await {
+        text.extend_from_slice(&piece);
+    }
+
+    assert_eq!(String::from_utf8(text).unwrap(), "First chunk\nSecond chunk\n");
+    // The second is written a second after the first.
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
+});
+
+each_protocol!(a_response_past_the_deadline_of_its_plugin_is_cut_off, |protocol| async move {
+    let server = server().await;
+    let mut client = server.client(protocol).await;
+    let begun = Instant::now();
+
+    let late = client.get("/deadline?ms=300").await;
+    let waited = begun.elapsed();
+    let on_time = server.client(protocol).await.get("/deadline?ms=20000&work=100").await;
+
+    assert_eq!(late.status, 200);
+    assert!(late.broken.is_some(), "{late:?}");
+    assert!(late.text().starts_with("0 ms of 300 ms\n"), "{late:?}");
+    assert!(waited >= Duration::from_millis(300), "{waited:?}");
+    assert!(on_time.broken.is_none(), "{on_time:?}");
 });
 
 each_protocol!(every_line_is_answered_before_the_next_is_sent, |protocol| async move {
@@ -65,12 +100,12 @@ each_protocol!(every_line_is_answered_before_the_next_is_sent, |protocol| async 
     let (mut outgoing, mut incoming) = client.duplex("/duplex").await;
     for i in 0..200 {
         outgoing.write(format!("line {i}\n")).await;
-        assert_eq!(incoming.line().await, Some(format!("echo: line {i}")));
+        assert_eq!(incoming.line().await, Some(format!("line {i}")));
     }
     outgoing.write("no line feed").await;
     outgoing.finish().await;
 
-    assert_eq!(incoming.line().await.as_deref(), Some("echo: no line feed"));
+    assert_eq!(incoming.line().await.as_deref(), Some("no line feed"));
     assert_eq!(incoming.line().await, None);
 });
 
@@ -146,7 +181,7 @@ each_protocol!(work_for_a_client_that_left_is_cancelled, |protocol| async move {
     let server = server().await;
     let mut client = server.client(protocol).await;
     let mut long = client.open("/long").await;
-    assert_eq!(long.line().await.as_deref(), Some("progress 1/10"));
+    assert_eq!(long.line().await.as_deref(), Some("Progress: 10%"));
 
     drop((long, client));
 
@@ -185,6 +220,20 @@ async fn only_files_right_in_the_granted_folder_can_be_followed() {
     assert_eq!(client.get("/logs/tail").await.status, 400);
 }
 
+#[tokio::test]
+async fn closing_the_progress_page_ends_the_work() {
+    let server = server().await;
+    let origin = format!("https://localhost:{}", server.https.unwrap().port());
+
+    let Some(seen) = clients::browser("progress.mjs", &[&origin]).await else { return };
+
+    assert!(seen["before"].as_str().unwrap().starts_with("Progress: "), "{seen}");
+    server.until_printed("streaming", "request cancelled").await;
+    // The second page has followed what became of the first one's work.
+    let journal = seen["journal"].as_str().unwrap();
+    assert!(journal.contains("request cancelled after step"), "{seen}");
+}
+
 each_protocol!(a_bad_item_does_not_stop_the_rest, |protocol| async move {
     let server = server().await;
     let mut client = server.client(protocol).await;
@@ -195,8 +244,8 @@ each_protocol!(a_bad_item_does_not_stop_the_rest, |protocol| async move {
     let text = answer.text();
     let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
     assert_eq!(names, ["started", "success", "error", "success", "completed"]);
-    assert!(text.contains("data: {\"total\":3}\n"), "{text}");
-    assert!(text.ends_with("data: {\"total\":3,\"succeeded\":2,\"failed\":1}\n\n"), "{text}");
+    assert!(text.contains("data: {\"status\":\"started\",\"total\":3}\n"), "{text}");
+    assert!(text.ends_with("\"total\":3,\"succeeded\":2,\"failed\":1}\n\n"), "{text}");
 });
 
 #[tokio::test]
@@ -250,8 +299,11 @@ async fn head_begins_nothing() {
 
     for path in [
         "/streaming",
+        "/progress",
         "/api/stream",
         "/flush",
+        "/buffered",
+        "/deadline?ms=1",
         "/long",
         "/image/progressive",
         "/trailers",

@@ -16,6 +16,14 @@ struct Bulk {
     items: Vec<Value>,
 }
 
+/// The data of an event. The status is the event's name again, for clients that read data alone.
+#[derive(Serialize)]
+struct Event<'a, T> {
+    status: &'a str,
+    #[serde(flatten)]
+    more: T,
+}
+
 #[derive(Serialize)]
 struct Started {
     total: usize,
@@ -32,7 +40,7 @@ struct Success<'a> {
 #[derive(Serialize)]
 struct Failed {
     index: usize,
-    error: &'static str,
+    message: &'static str,
 }
 
 #[derive(Serialize)]
@@ -57,9 +65,9 @@ pub(crate) async fn process(mut request: Request) -> Result<Response, Error> {
                     let sha256 = hex(&Sha256::digest(item.to_string()));
                     event("success", &Success { index, id, sha256 })?
                 }
-                Err(error) => {
+                Err(message) => {
                     failed += 1;
-                    event("error", &Failed { index, error })?
+                    event("error", &Failed { index, message })?
                 }
             };
             writer.write(event).await?;
@@ -85,8 +93,9 @@ fn identify(item: &Value) -> Result<&Value, &'static str> {
 }
 
 /// An event whose data is JSON, which is one line and so one `data` field.
-fn event(name: &str, data: &impl Serialize) -> Result<String, Error> {
-    Ok(format!("event: {name}\ndata: {}\n\n", serde_json::to_string(data)?))
+fn event(name: &str, more: &impl Serialize) -> Result<String, Error> {
+    let data = serde_json::to_string(&Event { status: name, more })?;
+    Ok(format!("event: {name}\ndata: {data}\n\n"))
 }
 
 #[cfg(test)]
@@ -118,12 +127,18 @@ mod tests {
         let names: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
         let expected = ["started", "success", "error", "success", "error", "success", "completed"];
         assert_eq!(names, expected);
-        assert_eq!(events[0].1, json!({"total": 5}));
+        assert_eq!(events[0].1, json!({"status": "started", "total": 5}));
         assert_eq!((&events[1].1["index"], &events[1].1["id"]), (&json!(0), &json!("a")));
         assert_eq!(events[1].1["sha256"], hex(&Sha256::digest(r#"{"id":"a"}"#)));
-        assert_eq!(events[4].1, json!({"index": 3, "error": "the id is empty"}));
+        assert_eq!(
+            events[4].1,
+            json!({"status": "error", "index": 3, "message": "the id is empty"})
+        );
         assert_eq!(events[5].1["id"], "b\n");
-        assert_eq!(events[6].1, json!({"total": 5, "succeeded": 3, "failed": 2}));
+        assert_eq!(
+            events[6].1,
+            json!({"status": "completed", "total": 5, "succeeded": 3, "failed": 2})
+        );
     }
 
     #[test]
@@ -131,7 +146,10 @@ mod tests {
         let events = events(&json!({"items": []}));
 
         assert_eq!(events.len(), 2);
-        assert_eq!(events[1].1, json!({"total": 0, "succeeded": 0, "failed": 0}));
+        assert_eq!(
+            events[1].1,
+            json!({"status": "completed", "total": 0, "succeeded": 0, "failed": 0})
+        );
     }
 
     #[test]

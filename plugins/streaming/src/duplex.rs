@@ -28,7 +28,6 @@ pub(crate) async fn duplex(mut request: Request) -> Result<Response, Error> {
 }
 
 fn reply(replies: &mut Vec<u8>, line: &[u8]) {
-    replies.extend_from_slice(b"echo: ");
     replies.extend_from_slice(line);
     replies.push(b'\n');
 }
@@ -49,6 +48,6 @@ mod tests {
 
         let response = answer(Method::POST, "/duplex", body);
 
-        assert_eq!(pieces(response), ["echo: one\n", "echo: two\necho: \n", "echo: rest\n"]);
+        assert_eq!(pieces(response), ["one\n", "two\n\n", "rest\n"]);
     }
 }

@@ -6,6 +6,7 @@ mod connections;
 mod duplex;
 mod image;
 mod lines;
+mod long;
 mod page;
 mod reply;
 mod stream;
@@ -17,10 +18,13 @@ use wharf_sdk::Router;
 
 fn routes() -> Router {
     Router::new()
-        .get("/streaming", page::page)
+        .get("/streaming", page::streaming)
+        .get("/progress", page::progress)
         .get("/api/stream", stream::chunks)
         .get("/flush", stream::flush)
-        .get("/long", stream::long)
+        .get("/buffered", stream::buffered)
+        .get("/deadline", stream::deadline)
+        .get("/long", long::long)
         .post("/api/bulk-process", bulk::process)
         .get("/image/progressive", image::progressive)
         .post("/duplex", duplex::duplex)

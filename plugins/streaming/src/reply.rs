@@ -1,6 +1,9 @@
 //! [`live`]: the head of every response here that is written while it is sent.
 
-use wharf_sdk::{Body, BodyWriter, Error, Method, Request, Response, header};
+use wharf_sdk::{Body, BodyWriter, Error, HeaderName, Method, Request, Response, header};
+
+/// Tells nginx, where one is in front, to pass on what it gets.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// A response that `write` produces while it is sent, and that no cache keeps. To HEAD it is the
 /// head alone: nothing is begun that nobody will read.
@@ -21,7 +24,8 @@ where
     };
     Response::new(body)
         .with_header(header::CONTENT_TYPE, content_type)?
-        .with_header(header::CACHE_CONTROL, "no-store")
+        .with_header(header::CACHE_CONTROL, "no-store")?
+        .with_header(ACCEL_BUFFERING, "no")
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::reply::live;
 use crate::wait::wait;
 
 /// The grant in `plugin.toml`.
-const FOLDER: &str = "logs";
+pub(crate) const FOLDER: &str = "logs";
 /// How often the file is looked at: a new line shall be with the client within 200 ms.
 const PAUSE: Duration = Duration::from_millis(100);
 const READ_SIZE: usize = 16 << 10;

@@ -1,33 +1,3 @@
-"use strict";
-
-const at = (id) => document.getElementById(id);
-
-/** A response whose status is an error says why in its problem document. */
-async function open(path, options) {
-  const response = await fetch(path, { cache: "no-store", ...options });
-  if (response.ok) return response;
-  const problem = await response.json().catch(() => ({}));
-  throw new Error(`${response.status} ${problem.detail ?? problem.title ?? response.statusText}`);
-}
-
-/** Calls `take` with every part of the body that ends with `end`, as it arrives. */
-async function parts(response, end, take) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    const complete = (text + value).split(end);
-    text = complete.pop();
-    complete.forEach(take);
-  }
-}
-
-const append = (element, line) => {
-  element.append(`${line}\n`);
-  element.scrollTop = element.scrollHeight;
-};
-
 /** Runs `work` at a click on `start`, once at a time, until it ends or `stop` is clicked. */
 function run(start, stop, work, failed) {
   start.addEventListener("click", async () => {
@@ -69,10 +39,42 @@ run(at("long-start"), at("long-stop"), async (signal) => {
   longState.textContent = "started";
   await parts(await open("/long", { signal }), "\n", (line) => {
     longState.textContent = line;
-    longBar.value = Number(/(\d+)\//.exec(line)?.[1] ?? 0);
+    longBar.value = Number(/(\d+)%/.exec(line)?.[1] ?? 0);
   });
   longState.textContent = "done";
 }, (message) => { longState.textContent = message; });
+
+const chunks = at("chunks");
+/** Shows when each chunk of `path` arrives. */
+const chunksOf = (path) => async () => {
+  chunks.replaceChildren();
+  const begun = performance.now();
+  append(chunks, `       GET ${path}`);
+  await parts(await open(path), "\n", (line) => {
+    const milliseconds = Math.round(performance.now() - begun);
+    append(chunks, `${String(milliseconds).padStart(5)} ms  ${line}`);
+  });
+};
+const chunksFailed = (message) => append(chunks, message);
+run(at("flush-start"), null, chunksOf("/flush"), chunksFailed);
+run(at("buffered-start"), null, chunksOf("/buffered"), chunksFailed);
+
+const deadlineLines = at("deadline-lines");
+run(at("deadline-start"), null, async () => {
+  deadlineLines.replaceChildren();
+  const begun = performance.now();
+  const query = new URLSearchParams({ ms: at("deadline-ms").value });
+  const work = at("deadline-work").value.trim();
+  if (work) query.set("work", work);
+  const response = await open(`/deadline?${query}`);
+  try {
+    await parts(response, "\n", (line) => append(deadlineLines, line));
+    append(deadlineLines, "complete");
+  } catch (error) {
+    const milliseconds = Math.round(performance.now() - begun);
+    append(deadlineLines, `cut off after ${milliseconds} ms: ${error.message}`);
+  }
+}, (message) => append(deadlineLines, message));
 
 const image = at("image");
 const imageState = at("image-state");
@@ -108,7 +110,7 @@ run(at("bulk-start"), null, async () => {
     item.className = name;
     item.textContent = name === "success"
       ? `${data.index}: ${JSON.stringify(data.id)} ${data.sha256.slice(0, 16)}…`
-      : `${data.index}: ${data.error}`;
+      : `${data.index}: ${data.message}`;
     bulkEvents.append(item);
   });
 }, (message) => { bulkState.textContent = message; });
