@@ -116,13 +116,13 @@ impl App {
 
         let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern, interim);
         exchange.set_offer(Offer::of(conn, &parts, &body));
+        let _closed_at_the_end = Replying(Arc::clone(&exchange));
         let body = plugin::guest_body(&exchange, body);
         let chain = self.chain(conn, &route);
         let answer = chain.enter(&exchange, Request::from_parts(parts, body)).await;
         let response = resolve(&exchange, answer)?;
         let (mut head, body) = response.into_parts();
         let named = exchange.replies.take(&mut head.headers);
-        exchange.replies.clear();
         if !matches!(&named, Named::Held(held) if held.switches() && confirms(head.status)) {
             validate::response(head.status, &mut head.headers).map_err(Refusal::Failure)?;
         }
@@ -144,8 +144,7 @@ impl App {
             }
         };
         Ok(response.map(|body| {
-            let body =
-                if body.is_switching() { body } else { controlled(body, &exchange.control) };
+            let body = if body.is_switching() { body } else { controlled(body, &exchange.control) };
             body.holding(permit)
         }))
     }
@@ -184,6 +183,15 @@ impl App {
 /// The authority; the validator left it in the URI.
 fn authority(parts: &request::Parts) -> Result<Authority, Rejection> {
     parts.uri.authority().cloned().ok_or(Rejection::bad("the request names no authority"))
+}
+
+/// Closes an exchange's replies when its response has its body, or when the client leaves before.
+struct Replying(Arc<Exchange>);
+
+impl Drop for Replying {
+    fn drop(&mut self) {
+        self.0.replies.close();
+    }
 }
 
 /// Whether a plugin that has accepted a switch may answer with this.

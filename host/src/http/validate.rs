@@ -97,7 +97,8 @@ impl UpgradeRequested {
         for name in headers.get_all(UPGRADE).iter().flat_map(list) {
             // `protocol-name ["/" protocol-version]`, both tokens.
             let mut parts = name.split(|&byte| byte == b'/');
-            let is_protocol = parts.all(is_token) && name.iter().filter(|&&b| b == b'/').count() < 2;
+            let is_protocol =
+                parts.all(is_token) && name.iter().filter(|&&b| b == b'/').count() < 2;
             if !is_protocol {
                 return Err(MALFORMED);
             }
@@ -237,7 +238,8 @@ pub fn response(status: StatusCode, headers: &mut HeaderMap) -> Result<(), Failu
             headers.remove(CONTENT_LENGTH);
         }
     }
-    let offered = (status == StatusCode::UPGRADE_REQUIRED).then(|| headers.remove(UPGRADE)).flatten();
+    let offered =
+        (status == StatusCode::UPGRADE_REQUIRED).then(|| headers.remove(UPGRADE)).flatten();
     let close = connection_fields(headers);
     // RFC 9110 §15.5.22: a 426 must have it; HTTP/2 and HTTP/3 leave it out all the same.
     if let Some(offered) = offered {

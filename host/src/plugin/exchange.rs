@@ -1,8 +1,8 @@
 //! One HTTP exchange as plugins and their interfaces see it, and the token that names it to a guest.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 

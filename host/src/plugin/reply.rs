@@ -33,7 +33,14 @@ pub trait Held: Send {
 
 /// The replies of one exchange. A token is good for this exchange only, once, and as long as it lasts.
 #[derive(Default)]
-pub struct Replies(Mutex<Vec<(Token, Box<dyn Held>)>>);
+pub struct Replies(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    replies: Vec<(Token, Box<dyn Held>)>,
+    /// Nothing can name one any more.
+    closed: bool,
+}
 
 /// What a response's `wharf-reply` came to.
 pub enum Named {
@@ -45,7 +52,7 @@ pub enum Named {
     Unknown,
 }
 
-/// [`MAX_REPLIES`] are waiting to be used.
+/// [`MAX_REPLIES`] are waiting to be used, or the response has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyReplies;
 
@@ -53,20 +60,24 @@ impl Replies {
     /// Keeps a reply until a response names it or the exchange ends.
     ///
     /// # Errors
-    /// There are too many.
+    /// There are too many, or it is too late.
     pub fn keep(&self, held: Box<dyn Held>) -> Result<Token, TooManyReplies> {
-        let mut replies = self.0.lock();
-        if replies.len() == MAX_REPLIES {
+        let mut kept = self.0.lock();
+        if kept.closed || kept.replies.len() == MAX_REPLIES {
             return Err(TooManyReplies);
         }
         let token = Token::random();
-        replies.push((token.clone(), held));
+        kept.replies.push((token.clone(), held));
         Ok(token)
     }
 
-    /// Lets go of what was not used: the response has its body.
-    pub fn clear(&self) {
-        let unused = std::mem::take(&mut *self.0.lock());
+    /// Takes no more, and lets go of what was not used: the response has its body, or nobody waits
+    /// for one. A reply may hold its own exchange, which would else never be dropped.
+    pub fn close(&self) {
+        let mut kept = self.0.lock();
+        kept.closed = true;
+        let unused = std::mem::take(&mut kept.replies);
+        drop(kept);
         drop(unused);
     }
 
@@ -75,10 +86,11 @@ impl Replies {
         let mut named = headers.get_all(REPLY_FIELD).iter();
         let Some(token) = named.next() else { return Named::Nothing };
         let alone = named.next().is_none();
-        let mut replies = self.0.lock();
+        let mut kept = self.0.lock();
+        let replies = &mut kept.replies;
         let found = replies.iter().position(|(known, _)| alone && known.is(token.as_bytes()));
         let held = found.map(|index| replies.swap_remove(index).1);
-        drop(replies);
+        drop(kept);
         headers.remove(REPLY_FIELD);
         held.map_or(Named::Unknown, Named::Held)
     }
@@ -86,7 +98,7 @@ impl Replies {
 
 impl fmt::Debug for Replies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Replies").field(&self.0.lock().len()).finish()
+        f.debug_tuple("Replies").field(&self.0.lock().replies.len()).finish()
     }
 }
 
@@ -162,6 +174,17 @@ mod tests {
             replies.keep(Box::new(Text("x"))).unwrap();
         }
 
+        assert_eq!(replies.keep(Box::new(Text("x"))).unwrap_err(), TooManyReplies);
+    }
+
+    #[test]
+    fn nothing_is_kept_once_the_response_has_begun() {
+        let replies = Replies::default();
+        let unused = replies.keep(Box::new(Text("x"))).unwrap();
+
+        replies.close();
+
+        assert!(matches!(replies.take(&mut naming(&[unused.as_bytes()])), Named::Unknown));
         assert_eq!(replies.keep(Box::new(Text("x"))).unwrap_err(), TooManyReplies);
     }
 }

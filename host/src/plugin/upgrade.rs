@@ -74,7 +74,8 @@ impl Offer {
             let could = conn.protocol == Protocol::H1 && request.version == Version::HTTP_11;
             return if could { Self::NotRequested } else { Self::Unsupported };
         };
-        let names: Vec<_> = asked.protocols().filter(|name| !is_http(name)).map(Box::from).collect();
+        let names: Vec<_> =
+            asked.protocols().filter(|name| !is_http(name)).map(Box::from).collect();
         if names.is_empty() {
             Self::NotRequested
         } else if request.method == Method::HEAD || !body.is_end_stream() {

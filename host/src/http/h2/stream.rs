@@ -11,8 +11,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::SendResponse;
 use h2::ext::Protocol as ConnectProtocol;
+use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{ALT_SVC, CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
