@@ -33,7 +33,7 @@ pub enum Protocol {
 
 /// A request's body.
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
-type H3Sender = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
+pub(crate) type H3Sender = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
 
 pub(crate) enum Connection {
     H1(http1::SendRequest<Body>),
@@ -137,7 +137,7 @@ impl Client {
     {
         let (sender, driver) = http1::handshake(TokioIo::new(io)).await.unwrap();
         spawn(async move {
-            let _closed = driver.await;
+            let _closed = driver.with_upgrades().await;
         });
         let authority = format!("localhost:{}", address.port());
         Self { connection: Connection::H1(sender), authority, scheme }

@@ -21,3 +21,4 @@ mod reload;
 mod smuggling;
 mod store;
 mod streaming;
+mod upgrade;

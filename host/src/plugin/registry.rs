@@ -517,6 +517,7 @@ impl PluginList for Registry {
                 }),
                 mode: plugin.map(|plugin| plugin.mode().label().to_owned()),
                 instances: plugin.map_or(0, |plugin| plugin.instances() as u64),
+                in_flight: plugin.map_or(0, |plugin| plugin.in_flight() as u64),
                 last_error: entry.error.clone(),
             }
         };

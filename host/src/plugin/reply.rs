@@ -186,4 +186,15 @@ mod tests {
 
         assert_eq!(replies.keep(Box::new(Text("x"))).unwrap_err(), TooManyReplies);
     }
+
+    #[test]
+    fn nothing_is_kept_once_the_response_has_begun() {
+        let replies = Replies::default();
+        let unused = replies.keep(Box::new(Text("x"))).unwrap();
+
+        replies.close();
+
+        assert!(matches!(replies.take(&mut naming(&[unused.as_bytes()])), Named::Unknown));
+        assert_eq!(replies.keep(Box::new(Text("x"))).unwrap_err(), TooManyReplies);
+    }
 }

@@ -41,6 +41,13 @@ const HEAD_READ: usize = 8 * 1024;
 /// Read at once of a body; more while the client keeps filling it.
 const BODY_READ: usize = 8 * 1024;
 
+/// Between a write to a client that has closed its sending side and the next probe of whether it is
+/// still there: RFC 9112 §7.1 lets a chunk's size begin with zeros, and each such byte brings a reset
+/// from a client that has closed its socket altogether, which the write after it meets. The first
+/// pause is a local round trip, the others are for clients that are far away.
+const PROBE_PAUSES: [Duration; 3] =
+    [Duration::from_millis(40), Duration::from_secs(1), Duration::from_secs(5)];
+
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 struct Connection<'a, IO> {
@@ -111,6 +118,9 @@ struct Exchange<F> {
     interim: Arc<Interim>,
     /// A half-closed client counts as gone then, unless a response has begun.
     gone_at: Option<Instant>,
+    /// Probes since the last chunk, and when the next one is due.
+    probes: usize,
+    probe_at: Option<Instant>,
     /// What keeps the finished exchange open (a body that does not end, an unread request) ends
     /// then.
     patience: Option<Instant>,
@@ -345,6 +355,8 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
             inbound,
             interim,
             gone_at: None,
+            probes: 0,
+            probe_at: None,
             patience: None,
         };
         poll_fn(|cx| self.poll_exchange(cx, &mut exchange)).await
@@ -386,6 +398,9 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
                     {
                         return Poll::Ready(over);
                     }
+                    if self.probe(exchange) {
+                        continue;
+                    }
                 }
                 Poll::Ready(Err(why)) => return Poll::Ready(Some(Ending::Abort(why))),
                 Poll::Pending => {}
@@ -424,6 +439,10 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
                 match Pin::new(&mut *body).poll_frame(cx) {
                     Poll::Ready(Some(Ok(frame))) => {
                         framing.frame(&mut self.output, frame).map_err(|_| WRONG_LENGTH)?;
+                        if self.end_of_input {
+                            exchange.probes = 0;
+                            exchange.probe_at = Some(Instant::now() + PROBE_PAUSES[0]);
+                        }
                         continue;
                     }
                     Poll::Ready(Some(Err(_))) => return Err("the response failed"),
@@ -549,6 +568,21 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
         }
     }
 
+    /// Queues a probe where the client has closed its sending side, nothing else is to be written and
+    /// one is due: a client that is merely half-closed gets a chunk size with a zero before it.
+    /// Responses by length or until the close have no room for one.
+    fn probe<F>(&mut self, exchange: &mut Exchange<F>) -> bool {
+        let Some(due) = exchange.probe_due(self.end_of_input) else { return false };
+        let now = Instant::now();
+        if now < due {
+            return false;
+        }
+        exchange.probe_at = PROBE_PAUSES.get(exchange.probes).map(|pause| now + *pause);
+        exchange.probes += 1;
+        self.output.head().push(b'0');
+        true
+    }
+
     /// The response is out. What holds for the connection, or `None` while the rest of the request
     /// is worth waiting for.
     fn finish<F>(
@@ -593,7 +627,9 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
             Phase::Sending(body, _) => body.deadline(),
             _ => None,
         };
-        let Some(deadline) = [stalled, gone, patience, set].into_iter().flatten().min() else {
+        let probe = exchange.probe_due(self.end_of_input).filter(|_| stalled.is_none());
+        let deadlines = [stalled, gone, patience, set, probe];
+        let Some(deadline) = deadlines.into_iter().flatten().min() else {
             return Poll::Pending;
         };
         ready!(self.timer.poll_at(cx, deadline));
@@ -603,6 +639,8 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
             Some(Ending::Abort("the client takes nothing"))
         } else if gone == Some(deadline) {
             Some(Ending::Abort("the client left"))
+        } else if probe == Some(deadline) {
+            None
         } else if matches!(exchange.phase, Phase::Sending(..)) {
             exchange.patience = None;
             exchange.phase = Phase::Sent;
@@ -692,6 +730,15 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
 }
 
 impl<F> Exchange<F> {
+    /// When the next probe is due, if one is: at once when the client's side has just ended.
+    fn probe_due(&self, end_of_input: bool) -> Option<Instant> {
+        let chunked = matches!(self.phase, Phase::Sending(_, Framing::Chunked { .. }));
+        if !end_of_input || !chunked || self.probes > PROBE_PAUSES.len() {
+            return None;
+        }
+        Some(self.probe_at.unwrap_or_else(Instant::now))
+    }
+
     /// The response is queued, the request read, and the connection may go on.
     fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Sent)
