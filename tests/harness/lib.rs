@@ -8,7 +8,7 @@ mod server;
 mod stream;
 
 pub use client::{Answer, Client, Protocol};
-pub use server::{Builder, TestServer, guest, guest_unless_skipped, wharf};
+pub use server::{Builder, Predecessor, TestServer, guest, guest_unless_skipped, wharf};
 pub use stream::{Incoming, Outgoing};
 
 /// Runs one test body against a server over HTTP/1.1, HTTP/2 and HTTP/3: three tests of one text.

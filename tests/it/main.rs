@@ -14,3 +14,4 @@ mod protocols;
 mod reload;
 mod smuggling;
 mod streaming;
+mod takeover;

@@ -206,8 +206,7 @@ where
                     clock.as_mut().reset(at);
                 }
             }
-            if phase == Phase::Open
-                && leave_at.is_some_and(|at| !is_fresh || Instant::now() >= at)
+            if phase == Phase::Open && leave_at.is_some_and(|at| !is_fresh || Instant::now() >= at)
             {
                 phase = leave(&mut connection, &mut clock);
                 continue;

@@ -186,7 +186,9 @@ fn assign(config: &Config, descriptors: Vec<Descriptor>) -> Result<Inherited, Ac
             return Err(ActivationError::Unwanted { descriptor, name: shown(&name), address, why });
         }
     }
-    if inherited.http.is_none() && inherited.https.is_none() && inherited.admin.is_none()
+    if inherited.http.is_none()
+        && inherited.https.is_none()
+        && inherited.admin.is_none()
         && inherited.udp.is_empty()
     {
         inherited.origin = Origin::Nowhere;
@@ -213,17 +215,16 @@ fn first_without_socket(
     passed: &Descriptor,
 ) -> Option<Role> {
     // Two sockets of one address, for two cores, are one listener's.
-    let takes = |bound: &Option<Bound>| {
-        bound.as_ref().is_none_or(|bound| bound.address == passed.address)
-    };
+    let takes =
+        |bound: &Option<Bound>| bound.as_ref().is_none_or(|bound| bound.address == passed.address);
     let roles = [
         (Role::Http, config.http, &inherited.http),
         (Role::Https, config.https, &inherited.https),
         (Role::Admin, config.admin.listen, &inherited.admin),
     ];
-    roles.into_iter().find_map(|(role, wanted, bound)| {
-        (wanted.is_some() && takes(bound)).then_some(role)
-    })
+    roles
+        .into_iter()
+        .find_map(|(role, wanted, bound)| (wanted.is_some() && takes(bound)).then_some(role))
 }
 
 fn place(

@@ -276,10 +276,8 @@ fn offer(
             sockets: sockets.len(),
         })
     };
-    let linked = |link: &link::Link| Linked {
-        generation: link.generation,
-        cores: link.cores.len(),
-    };
+    let linked =
+        |link: &link::Link| Linked { generation: link.generation, cores: link.cores.len() };
     let offer = Offer {
         http: listening(&sockets.http),
         https: listening(&sockets.https),

@@ -167,7 +167,9 @@ impl Channel {
             }
             if descriptors.len() == before || descriptors.len() > count {
                 // The system drops what the limit of open files does not allow.
-                return Err(invalid("descriptors are missing (is the limit of open files reached?)"));
+                return Err(invalid(
+                    "descriptors are missing (is the limit of open files reached?)",
+                ));
             }
         }
         Ok(descriptors)

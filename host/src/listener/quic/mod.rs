@@ -290,12 +290,7 @@ impl Runtime for Tracked {
 
 /// Accepts on one core's endpoint until the drain begins, and refuses until the last connection is
 /// gone.
-pub async fn serve<H: Handle>(
-    quic: &Quic,
-    endpoint: Endpoint,
-    serving: Serving<H>,
-    admit: Admit,
-) {
+pub async fn serve<H: Handle>(quic: &Quic, endpoint: Endpoint, serving: Serving<H>, admit: Admit) {
     let handshakes = Arc::new(AtomicUsize::new(0));
     loop {
         let incoming = tokio::select! {

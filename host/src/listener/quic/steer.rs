@@ -242,7 +242,8 @@ impl Steered {
                 Some(Addressee::Core(core)) => {
                     let payload = Bytes::copy_from_slice(datagram);
                     // A full post loses it, as a full socket would.
-                    let _lost = self.posts[core].sender.try_send(Handed { payload, facts: facts() });
+                    let _lost =
+                        self.posts[core].sender.try_send(Handed { payload, facts: facts() });
                     false
                 }
                 // Of a process that is gone, our endpoint tells the client so.

@@ -52,7 +52,8 @@ impl TestServer {
         let states = Arc::new(ConnStates::default());
         let handler = Arc::new(handler);
         let limits = Arc::new(limits);
-        let quic = Arc::new(Quic::new(Arc::new(tls), cores, cores, &limits, Lineage::first()).unwrap());
+        let quic =
+            Arc::new(Quic::new(Arc::new(tls), cores, cores, &limits, Lineage::first()).unwrap());
         let mut addr = SocketAddr::from(([127, 0, 0, 1], 0));
         for core in 0..cores {
             let socket = reuse_port(addr);
