@@ -10,7 +10,7 @@ mod stream;
 mod tunnel;
 
 pub use client::{Answer, Client, Protocol};
-pub use server::{Builder, TestServer, guest, guest_unless_skipped, wharf};
+pub use server::{Builder, Predecessor, TestServer, guest, guest_unless_skipped, wharf};
 pub use stream::{Incoming, Outgoing};
 pub use tunnel::{Tunnel, TunnelReader, TunnelWriter};
 

@@ -21,4 +21,5 @@ mod reload;
 mod smuggling;
 mod store;
 mod streaming;
+mod takeover;
 mod upgrade;

@@ -82,8 +82,16 @@ impl Links {
         self.any.load(Ordering::Relaxed)
     }
 
-    /// Copies of what [`Links::new`] was given, of those processes that may still be there.
+    /// Copies of those links whose processes are still there.
     pub(super) fn copy(&self) -> io::Result<Vec<Link>> {
+        // An empty datagram says whether anybody reads; whoever does throws it away.
+        self.forget(|link| {
+            link.cores.iter().any(|socket| {
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                let sent = rustix::net::send(socket, &[], flags);
+                !matches!(sent, Err(error) if is_closed(error))
+            })
+        });
         let links = self.links.read();
         let copies = links.iter().map(|link| {
             let cores = link.cores.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>()?;
@@ -119,7 +127,7 @@ impl Links {
         let parts = [IoSlice::new(&header), IoSlice::new(datagram)];
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         match sendmsg(socket, &parts, &mut SendAncillaryBuffer::default(), flags) {
-            Err(Errno::CONNREFUSED | Errno::CONNRESET | Errno::PIPE | Errno::NOTCONN) => {
+            Err(error) if is_closed(error) => {
                 drop(links);
                 self.forget(|link| link.generation != generation);
                 Sent::NoProcess
@@ -128,6 +136,10 @@ impl Links {
             Ok(_) | Err(_) => Sent::Gone,
         }
     }
+}
+
+fn is_closed(error: Errno) -> bool {
+    matches!(error, Errno::CONNREFUSED | Errno::CONNRESET | Errno::PIPE | Errno::NOTCONN)
 }
 
 /// Room for one message from a link.
@@ -239,10 +251,23 @@ mod tests {
         for _ in 0..20_000 {
             assert_eq!(links.send(1, 0, &facts, &[0; 1200]), Sent::Gone);
         }
+        assert_eq!(links.copy().unwrap().len(), 1);
         drop(receiver);
 
         assert_eq!(links.send(1, 0, &facts, b"late"), Sent::NoProcess);
         assert!(!links.any());
         assert_eq!(links.send(2, 0, &facts, b"unknown"), Sent::NoProcess);
+    }
+
+    #[test]
+    fn links_to_processes_that_are_gone_are_not_passed_on() {
+        let (gone, _) = pair().unwrap();
+        let (alive, _receiver) = pair().unwrap();
+        let link = |generation, socket| Link { generation, cores: vec![socket] };
+        let links = Links::new(vec![link(1, gone), link(2, alive)]);
+
+        let copies = links.copy().unwrap();
+
+        assert_eq!(copies.iter().map(|link| link.generation).collect::<Vec<_>>(), [2]);
     }
 }
