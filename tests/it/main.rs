@@ -14,4 +14,5 @@ mod plugins;
 mod protocols;
 mod reload;
 mod smuggling;
+mod static_folders;
 mod streaming;

@@ -71,11 +71,7 @@ impl Chain {
 
     /// What the folder gives to the middleware around it: as a plugin would, a response that names a
     /// reply, or one of its own.
-    async fn static_answer(
-        &self,
-        exchange: &Exchange,
-        request: Request<()>,
-    ) -> Response<WasiBody> {
+    async fn static_answer(&self, exchange: &Exchange, request: Request<()>) -> Response<WasiBody> {
         let found = match &self.folder {
             None => Err(Rejection::NotFound),
             Some(folder) => {
