@@ -291,13 +291,13 @@ mod tests {
     use super::*;
     use crate::http::control::{Control, controlled};
 
-    fn wanted(method: Method, fields: &[(&str, &str)]) -> Wanted {
+    fn wanted(method: &Method, fields: &[(&str, &str)]) -> Wanted {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
-        Wanted::of(&method, &headers)
+        Wanted::of(method, &headers)
     }
 
     async fn once(folder: &Path, wanted: &Wanted) -> FileReply {
@@ -314,7 +314,7 @@ mod tests {
     }
 
     fn head(status: u16) -> response::Parts {
-        http::Response::builder().status(status).body(()).unwrap().into_parts().0
+        Response::builder().status(status).body(()).unwrap().into_parts().0
     }
 
     fn folder(bytes: usize) -> tempfile::TempDir {
@@ -340,7 +340,7 @@ mod tests {
         ] {
             for (bytes, rate) in [(1000, None), (300_000, None), (300_000, Some(u64::MAX / 4))] {
                 let folder = folder(bytes);
-                let reply = once(folder.path(), &wanted(method.clone(), fields)).await;
+                let reply = once(folder.path(), &wanted(&method, fields)).await;
                 let control = Arc::new(Control::default());
                 control.set_rate(rate);
 
@@ -356,7 +356,7 @@ mod tests {
     #[tokio::test]
     async fn an_empty_file_is_deleted_as_well() {
         let folder = folder(0);
-        let reply = once(folder.path(), &wanted(Method::GET, &[])).await;
+        let reply = once(folder.path(), &wanted(&Method::GET, &[])).await;
 
         let body = reply.respond(head(200)).into_body();
         assert!(!body.is_end_stream());
@@ -369,7 +369,7 @@ mod tests {
     async fn a_body_that_is_given_up_deletes_nothing() {
         for bytes in [1000, 300_000] {
             let folder = folder(bytes);
-            let reply = once(folder.path(), &wanted(Method::GET, &[])).await;
+            let reply = once(folder.path(), &wanted(&Method::GET, &[])).await;
 
             let mut body = reply.respond(head(200)).into_body();
             let mut sent = 0;
@@ -386,7 +386,7 @@ mod tests {
     #[tokio::test]
     async fn a_304_says_what_rfc_9110_wants_and_no_more() {
         let folder = folder(10);
-        let reply = once(folder.path(), &wanted(Method::GET, &[("if-none-match", "*")])).await;
+        let reply = once(folder.path(), &wanted(&Method::GET, &[("if-none-match", "*")])).await;
         let mut head = head(200);
         for (name, value) in [
             ("cache-control", "max-age=1"),
@@ -414,7 +414,7 @@ mod tests {
         let folder = folder(10);
         let file = fs::File::options().write(true).open(folder.path().join("f.txt")).unwrap();
         file.set_modified(SystemTime::now() + Duration::from_secs(86_400)).unwrap();
-        let reply = once(folder.path(), &wanted(Method::GET, &[])).await;
+        let reply = once(folder.path(), &wanted(&Method::GET, &[])).await;
         let now = SystemTime::now();
 
         let response = reply.respond_at(head(200), now);
