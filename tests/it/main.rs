@@ -19,6 +19,7 @@ mod protocols;
 mod push;
 mod reload;
 mod smuggling;
+mod static_folders;
 mod store;
 mod streaming;
 mod takeover;

@@ -38,7 +38,7 @@ pub struct StaticFolder {
 #[derive(Debug)]
 pub enum Found {
     /// A file, and the fields that it is sent with.
-    File(Response<FileReply>),
+    File(Box<Response<FileReply>>),
     /// A folder that is named without its slash.
     Elsewhere(Response<()>),
 }
@@ -80,7 +80,7 @@ impl StaticFolder {
                 let headers = response.headers_mut();
                 headers.insert(CACHE_CONTROL, FRESHNESS);
                 headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-                Ok(Found::File(response))
+                Ok(Found::File(Box::new(response)))
             }
             Err(OpenError::Folder) if !rest.ends_with('/') => self.elsewhere(path, query),
             Err(OpenError::Io(error)) => {

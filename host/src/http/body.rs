@@ -294,7 +294,11 @@ pub struct ResponseBody {
 }
 
 /// What happens when a response was sent to its end.
-type WhenSent = Box<dyn FnOnce() + Send>;
+pub(super) struct WhenSent {
+    act: Box<dyn FnOnce() + Send>,
+    /// The protocol has asked for more than there is, once.
+    asked: bool,
+}
 
 impl ResponseBody {
     /// No body at all.
@@ -353,12 +357,19 @@ impl ResponseBody {
     /// more: never for a body that is given up, breaks off, or is not sent because of HEAD.
     #[must_use]
     pub fn when_sent(mut self, act: impl FnOnce() + Send + 'static) -> Self {
-        self.when_sent = Some(Box::new(act));
+        self.when_sent = Some(WhenSent { act: Box::new(act), asked: false });
+        self
+    }
+
+    /// The same body, at whose end happens what `take_end` took from another.
+    #[must_use]
+    pub(super) fn with_end(mut self, end: Option<WhenSent>) -> Self {
+        self.when_sent = end;
         self
     }
 
     /// Takes what is to happen at the end, for the body that takes this one's place.
-    pub(super) fn take_when_sent(&mut self) -> Option<WhenSent> {
+    pub(super) fn take_end(&mut self) -> Option<WhenSent> {
         self.when_sent.take()
     }
 
@@ -433,8 +444,15 @@ impl Body for ResponseBody {
             match polled {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) => {
-                    if let Some(act) = this.when_sent.take() {
-                        act();
+                    if let Some(when_sent) = &mut this.when_sent
+                        && !std::mem::replace(&mut when_sent.asked, true)
+                    {
+                        // HTTP/1.1 collects small pieces before it writes them: it does so now.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    if let Some(when_sent) = this.when_sent.take() {
+                        (when_sent.act)();
                     }
                     this.finish(Ok(()));
                     return Poll::Ready(None);
