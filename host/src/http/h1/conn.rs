@@ -202,7 +202,9 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
         self.output.release();
         // Boxed, so that connections that never switch do not carry its state.
         let socket = ReadAhead { ahead, io: &mut self.io };
-        Box::pin(switch::run(switch, body, socket, self.conn, self.limits)).await;
+        // A client that left looks as one that has only ended its side until something is written.
+        let gone = std::future::pending();
+        Box::pin(switch::run(switch, body, socket, gone, self.conn, self.limits)).await;
     }
 
     /// Waits for a request head, writing first what is still to be written.
