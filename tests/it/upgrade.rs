@@ -272,6 +272,21 @@ each_protocol!(a_switch_works_behind_middleware, |protocol| async move {
 });
 
 #[tokio::test]
+async fn a_switch_works_behind_middleware_of_wasi_0_2() {
+    let server = TestServer::builder()
+        .plugin("up", &guest("p3_upgrade"))
+        .manifest("up", "middleware = [\"mw\"]\nroutes = [\"/up\"]")
+        .plugin("mw", &guest("mw_p2"))
+        .start()
+        .await;
+
+    let (mut writer, mut reader) = switched(&server, Protocol::H1, "echo").await;
+    writer.write("through").await;
+
+    assert_eq!(reader.take(7).await, b"through");
+}
+
+#[tokio::test]
 async fn nothing_reaches_the_plugin_before_the_switch_is_confirmed() {
     let server = server().await;
     let mut socket = TcpStream::connect(server.http.unwrap()).await.unwrap();

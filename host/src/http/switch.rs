@@ -126,7 +126,7 @@ struct Report {
 impl Drop for Report {
     fn drop(&mut self) {
         let sent = usize::try_from(self.traffic.lock().sent).unwrap_or(usize::MAX);
-        self.body.end_switch(sent, self.end.as_ref().map(|()| ()));
+        self.body.end_switch(sent, self.end.as_ref().copied());
     }
 }
 
