@@ -45,7 +45,7 @@ const BODY_READ: usize = 8 * 1024;
 /// from a client that has closed its socket altogether, which the write after it meets. The first
 /// pause is a local round trip, the others are for clients that are far away.
 const PROBE_PAUSES: [Duration; 3] =
-    [Duration::from_millis(40), Duration::from_secs(1), Duration::from_secs(5)];
+    [Duration::from_millis(25), Duration::from_secs(1), Duration::from_secs(5)];
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
