@@ -44,6 +44,10 @@ impl Client {
     /// GETs `path` and asks for `protocol`; over HTTP/3 that can be `connect-udp` only, the one name
     /// that its library knows.
     pub async fn switch(&mut self, path: &str, protocol: &'static str) -> Tunnel {
+        if matches!(self.connection, Connection::H2(_)) {
+            // The server's settings must have come: without them nobody may ask (RFC 8441 §3).
+            self.get("/").await;
+        }
         let method = match &self.connection {
             Connection::H1(_) => Method::GET,
             _ => Method::CONNECT,

@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::body::{BodyError, ResponseBody};
 use super::conn::Conn;
@@ -52,7 +52,8 @@ impl std::fmt::Debug for Switch {
 }
 
 /// Gives `socket` to the owner and sees to its limits until it is done. `body` is the rest of the
-/// response that promised it: its guards last as long.
+/// response that promised it: its guards last as long. `gone` is ready where the transport tells that
+/// the client takes no more although nothing is written to it.
 ///
 /// # Cancel safety
 /// Dropping the future breaks the stream off.
@@ -60,6 +61,7 @@ pub(super) async fn run(
     switch: Switch,
     body: ResponseBody,
     socket: impl Socket,
+    gone: impl Future<Output = ()>,
     conn: &Arc<Conn>,
     limits: &Limits,
 ) {
@@ -68,18 +70,22 @@ pub(super) async fn run(
     let mut report = Report { body, traffic: Arc::clone(&traffic), end: Err(BodyError::Gone) };
     let watched = Box::new(Watched { socket, traffic: Arc::clone(&traffic) });
     let mut running = pin!(switch.owner.run(watched));
+    let mut gone = pin!(gone);
     let mut look_at = Instant::now();
     report.end = loop {
-        // Cancel safety: the owner's future is kept.
-        match timeout_at(look_at, running.as_mut()).await {
-            Ok(end) => break end,
-            Err(_) => match traffic.lock().due(Instant::now(), limits) {
-                Ok(at) => look_at = at,
-                Err(why) => {
-                    tracing::debug!(conn = conn.id, why, "switched stream closed");
-                    break Err(BodyError::Gone);
-                }
-            },
+        // Cancel safety: both futures are kept.
+        tokio::select! {
+            biased;
+            end = &mut running => break end,
+            () = &mut gone => break Err(BodyError::Gone),
+            () = sleep_until(look_at) => {}
+        }
+        match traffic.lock().due(Instant::now(), limits) {
+            Ok(at) => look_at = at,
+            Err(why) => {
+                tracing::debug!(conn = conn.id, why, "switched stream closed");
+                break Err(BodyError::Gone);
+            }
         }
     };
 }
@@ -120,7 +126,7 @@ struct Report {
 impl Drop for Report {
     fn drop(&mut self) {
         let sent = usize::try_from(self.traffic.lock().sent).unwrap_or(usize::MAX);
-        self.body.end_switch(sent, self.end.as_ref().map(|()| ()));
+        self.body.end_switch(sent, self.end.as_ref().copied());
     }
 }
 

@@ -153,10 +153,12 @@ pub fn request<B>(
         authority,
     };
     // RFC 9110 §7.8: without the connection option, or before HTTP/1.1, the field says nothing.
-    if protocol == Protocol::H1 && fields.upgrade_listed && version == Version::HTTP_11 {
-        if let Some(protocols) = UpgradeRequested::listed(request.headers())? {
-            request.extensions_mut().insert(UpgradeRequested(protocols));
-        }
+    if protocol == Protocol::H1
+        && fields.upgrade_listed
+        && version == Version::HTTP_11
+        && let Some(protocols) = UpgradeRequested::listed(request.headers())?
+    {
+        request.extensions_mut().insert(UpgradeRequested(protocols));
     }
     if is_extended_connect(request) {
         let asked = request.extensions().get::<UpgradeRequested>();

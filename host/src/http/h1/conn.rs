@@ -46,7 +46,7 @@ const BODY_READ: usize = 8 * 1024;
 /// from a client that has closed its socket altogether, which the write after it meets. The first
 /// pause is a local round trip, the others are for clients that are far away.
 const PROBE_PAUSES: [Duration; 3] =
-    [Duration::from_millis(40), Duration::from_secs(1), Duration::from_secs(5)];
+    [Duration::from_millis(25), Duration::from_secs(1), Duration::from_secs(5)];
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -212,7 +212,9 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
         self.output.release();
         // Boxed, so that connections that never switch do not carry its state.
         let socket = ReadAhead { ahead, io: &mut self.io };
-        Box::pin(switch::run(switch, body, socket, self.conn, self.limits)).await;
+        // A client that left looks as one that has only ended its side until something is written.
+        let gone = std::future::pending();
+        Box::pin(switch::run(switch, body, socket, gone, self.conn, self.limits)).await;
     }
 
     /// Waits for a request head, writing first what is still to be written.

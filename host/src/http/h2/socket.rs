@@ -3,10 +3,12 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of one DATA frame that we send, and that `h2` holds for us beyond the window.
@@ -18,13 +20,21 @@ pub(super) struct H2Socket {
     /// Of a frame that was read in part.
     ahead: Bytes,
     ended: bool,
-    send: SendStream<Bytes>,
+    /// Shared with whoever waits for a reset; both in one task, so never contended.
+    send: Arc<Mutex<SendStream<Bytes>>>,
     shut_down: bool,
 }
 
 impl H2Socket {
     pub(super) fn new(recv: RecvStream, send: SendStream<Bytes>) -> Self {
+        let send = Arc::new(Mutex::new(send));
         Self { recv, ahead: Bytes::new(), ended: false, send, shut_down: false }
+    }
+
+    /// Ready when the client has reset the stream, also where it had ended its side before.
+    pub(super) fn gone(&self) -> impl Future<Output = ()> + use<> {
+        let send = Arc::clone(&self.send);
+        std::future::poll_fn(move |cx| send.lock().poll_reset(cx).map(|_reason| ()))
     }
 }
 
@@ -60,7 +70,7 @@ impl AsyncRead for H2Socket {
 
 impl AsyncWrite for H2Socket {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
@@ -68,10 +78,11 @@ impl AsyncWrite for H2Socket {
             return Poll::Ready(Ok(0));
         }
         let wanted = bytes.len().min(PIECE);
-        self.send.reserve_capacity(wanted);
-        let mut capacity = self.send.capacity();
+        let mut send = self.send.lock();
+        send.reserve_capacity(wanted);
+        let mut capacity = send.capacity();
         while capacity == 0 {
-            match ready!(self.send.poll_capacity(cx)) {
+            match ready!(send.poll_capacity(cx)) {
                 Some(Ok(granted)) => capacity = granted,
                 Some(Err(error)) => return Poll::Ready(Err(lost(error))),
                 None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
@@ -79,7 +90,7 @@ impl AsyncWrite for H2Socket {
         }
         let piece = Bytes::copy_from_slice(&bytes[..wanted.min(capacity)]);
         let sent = piece.len();
-        self.send.send_data(piece, false).map_err(lost)?;
+        send.send_data(piece, false).map_err(lost)?;
         Poll::Ready(Ok(sent))
     }
 
@@ -90,7 +101,7 @@ impl AsyncWrite for H2Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !std::mem::replace(&mut self.shut_down, true) {
-            self.send.send_data(Bytes::new(), true).map_err(lost)?;
+            self.send.lock().send_data(Bytes::new(), true).map_err(lost)?;
         }
         Poll::Ready(Ok(()))
     }
@@ -99,7 +110,8 @@ impl AsyncWrite for H2Socket {
 impl Drop for H2Socket {
     fn drop(&mut self) {
         if !self.shut_down {
-            self.send.send_reset(Reason::CANCEL);
+            // RFC 8441 §4: what a reset of TCP would be.
+            self.send.lock().send_reset(Reason::CANCEL);
         }
     }
 }

@@ -100,7 +100,8 @@ pub(super) async fn exchange<H: Handle>(
                 head.status = StatusCode::OK;
                 let send = respond.send_response(Response::from_parts(head, ()), false)?;
                 let socket = H2Socket::new(recv, send);
-                switch::run(switch, body, socket, &conn, &serving.limits).await;
+                let gone = socket.gone();
+                switch::run(switch, body, socket, gone, &conn, &serving.limits).await;
                 return Ok(());
             }
             unread = unread.or(tunnel.map(|recv| {

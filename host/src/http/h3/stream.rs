@@ -119,6 +119,9 @@ impl Drop for Outgoing {
     }
 }
 
+/// What quinn tells of our half of a stream; `None`: the client has all of it.
+type Stopped = Result<Option<quinn::VarInt>, quinn::StoppedError>;
+
 /// Watches the client while something else is waited for.
 struct Watch<S> {
     inbound: Option<Arc<Inbound>>,
@@ -290,7 +293,7 @@ async fn receive(
 }
 
 /// Calls the handler and sends what it answers.
-async fn answer<H: Handle, S: Future + Unpin>(
+async fn answer<H: Handle, S: Future<Output = Stopped> + Unpin>(
     shared: &Arc<Shared<H>>,
     out: &mut Outgoing,
     watch: &mut Watch<S>,
@@ -349,7 +352,17 @@ async fn answer<H: Handle, S: Future + Unpin>(
         message::put_head(&Response::from_parts(parts, ()), &mut head);
         out.write(&mut [head.freeze()], limits).await?;
         let socket = H3Socket::new(out, inbound.body());
-        switch::run(switch, body, socket, &shared.conn, limits).await;
+        let gone = async {
+            if let Ok(None) = (&mut watch.stopped).await {
+                // Our side has ended, and the client has all of it.
+                std::future::pending().await
+            }
+        };
+        switch::run(switch, body, socket, gone, &shared.conn, limits).await;
+        if !out.finished {
+            // RFC 9114 §4.4: what a reset of TCP would be.
+            out.reset(Code::REQUEST_CANCELLED);
+        }
         return Ok(());
     }
     if response.status().is_informational() {

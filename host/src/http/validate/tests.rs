@@ -238,6 +238,53 @@ fn an_upgrade_is_remembered_where_it_is_asked_for_properly() {
 }
 
 #[test]
+fn protocols_are_tokens_and_all_of_them_count() {
+    let asked = |upgrades: &[&'static str]| {
+        let mut fields = vec![("connection", "upgrade")];
+        fields.extend(upgrades.iter().map(|upgrade| ("upgrade", *upgrade)));
+        let (_, seen) = checked(Protocol::H1, arrived(Protocol::H1, "/", &fields))?;
+        let asked = seen.extensions().get::<UpgradeRequested>();
+        Ok(asked.map_or_else(Vec::new, |asked| asked.protocols().map(str::to_owned).collect()))
+    };
+
+    assert_eq!(asked(&["a, b/1.0", "c"]), Ok(vec!["a".into(), "b/1.0".into(), "c".into()]));
+    assert_eq!(asked(&[", ,"]), Ok(vec![]));
+    for malformed in ["a b", "a/b/c", "/1", "a/", "a;q=1", "\"a\""] {
+        assert_eq!(asked(&["ok", malformed]), Err(400), "{malformed}"); // RFC 9110 §7.8
+    }
+}
+
+#[test]
+fn an_extended_connect_is_a_get_for_those_behind() {
+    let connect = |protocol: &'static str, length: Option<&'static str>| {
+        let mut request = Request::builder().method("CONNECT").version(Version::HTTP_3);
+        if let Some(length) = length {
+            request = request.header("content-length", length);
+        }
+        let mut request = request.uri("https://a/chat").body(()).unwrap();
+        request.extensions_mut().insert(UpgradeRequested(HeaderValue::from_static(protocol)));
+        checked(Protocol::H3, request).map(|(_, request)| request.method().clone())
+    };
+
+    assert_eq!(connect("echo", None), Ok(Method::GET));
+    assert_eq!(connect("echo", Some("0")), Err(400)); // RFC 9113 §8.5
+    assert_eq!(connect("echo, other", None), Err(400)); // RFC 8441 §4
+    assert_eq!(connect("", None), Err(400));
+}
+
+#[test]
+fn only_a_426_keeps_its_upgrade() {
+    for (status, kept) in [(426, true), (200, false), (400, false)] {
+        let mut headers = HeaderMap::new();
+        headers.insert(UPGRADE, HeaderValue::from_static("echo"));
+
+        response(StatusCode::from_u16(status).unwrap(), &mut headers).unwrap();
+
+        assert_eq!(headers.contains_key(UPGRADE), kept, "{status}");
+    }
+}
+
+#[test]
 fn split_cookies_are_one() {
     let fields = [("cookie", "a=1"), ("cookie", "b=2")];
 

@@ -44,7 +44,7 @@ async fn a_half_closed_client_gets_the_whole_of_a_response_that_has_begun() {
 async fn a_half_closed_client_gets_probes_that_are_valid_chunks() {
     let answer = answer(format!("GET /drip {GET}")).await;
 
-    // Each piece comes after four: the first at once or 40 ms after a chunk, the last 6 s later.
+    // Each piece comes after four: the first at once or 25 ms after a chunk, the last 6 s later.
     let body = answer.split_once("\r\n\r\n").unwrap().1;
     let chunk = "00005\r\npiece\r\n";
     assert_eq!(body, format!("{chunk}{chunk}{chunk}0\r\n\r\n"));
