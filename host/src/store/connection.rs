@@ -38,12 +38,14 @@ impl Role {
     }
 }
 
+/// What runs on a connection now, and since when.
+type Current = Option<(Arc<Watch>, Instant)>;
+
 /// A connection and what its callbacks share with it.
 pub(super) struct Connection {
     sqlite: Sqlite,
     role: Role,
-    /// What runs now: its watch and when it began.
-    current: Arc<Mutex<Option<(Arc<Watch>, Instant)>>>,
+    current: Arc<Mutex<Current>>,
     /// Set while the host itself speaks.
     trusted: Arc<AtomicBool>,
     /// The thread has been put back behind the rest of the server, for good.
@@ -102,7 +104,7 @@ impl Connection {
             sqlite.pragma_update(None, "query_only", true)?;
         }
 
-        let current: Arc<Mutex<Option<(Arc<Watch>, Instant)>>> = Arc::default();
+        let current: Arc<Mutex<Current>> = Arc::default();
         let trusted = Arc::new(AtomicBool::new(false));
         let polite = Arc::new(AtomicBool::new(false));
         sqlite.progress_handler(PROGRESS_OPS, {
@@ -236,7 +238,7 @@ impl Connection {
 
 /// The names of a statement's columns.
 pub(super) fn column_names(statement: &rusqlite::Statement<'_>) -> Vec<String> {
-    statement.column_names().into_iter().map(str::to_owned).collect()
+    statement.column_names().map(str::to_owned).collect()
 }
 
 /// The next row.

@@ -51,7 +51,7 @@ where
 
     fn attempt(&mut self, connection: &Connection) {
         let work = &mut self.work;
-        self.result = Some(connection.under(&self.watch, |connection| work(connection)));
+        self.result = Some(connection.under(&self.watch, work));
     }
 
     fn settle(self: Box<Self>, committed: Result<(), StoreError>) {

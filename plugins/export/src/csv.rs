@@ -14,8 +14,8 @@ impl Lines {
         self.text.extend_from_slice(b"id,name,email,country,created\r\n");
     }
 
-    /// One user; gives its id.
-    pub(crate) fn user(&mut self, row: &Row) -> Result<i64, SqlError> {
+    /// One user.
+    pub(crate) fn user(&mut self, row: &Row) -> Result<(), SqlError> {
         let id: i64 = row.get(0)?;
         self.number(id.unsigned_abs());
         for column in 1..5 {
@@ -23,7 +23,7 @@ impl Lines {
             self.field(row.get::<&str>(column)?);
         }
         self.text.extend_from_slice(b"\r\n");
-        Ok(id)
+        Ok(())
     }
 
     /// Takes the lines.

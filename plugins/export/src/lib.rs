@@ -1,11 +1,16 @@
 //! `GET /export/csv?rows=N`: users from the plugin's database as CSV (RFC 4180).
 //!
-//! The table is read page by page by its key, and a page is read only when the one before it has gone
-//! out: no reader of the database and no memory is held for a client that is slow.
+//! The table is read page by page by its key, and never more than one page ahead of what has gone out:
+//! no reader of the database and no more memory is held for a client that is slow.
 
 mod csv;
 mod users;
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use wharf_sdk::sql::Row;
 use wharf_sdk::{Body, BodyWriter, Error, Method, Request, Response, Router, header};
 
 /// Rows without `?rows=`.
@@ -49,36 +54,64 @@ fn rows(request: &Request) -> Result<u64, Error> {
     }
 }
 
+/// Writes a page while the database reads the one after it.
 async fn write(mut writer: BodyWriter, count: u64) -> Result<(), Error> {
     let mut lines = csv::Lines::default();
     lines.header();
-    let (mut written, mut last) = (0, 0);
-    while written < count {
-        let page = PAGE.min(count - written);
-        users::grow(written + page).await.map_err(Error::internal)?;
-        let mut rows = users::after(last, page).await.map_err(Error::internal)?;
-        loop {
-            let batch = rows.next_batch(PAGE as u32).await.map_err(Error::internal)?;
-            if batch.is_empty() {
-                break;
-            }
-            written += batch.len() as u64;
-            for row in &batch {
-                last = lines.user(row).map_err(Error::internal)?;
+    let mut page = page(0, count).await?;
+    let mut written = 0;
+    loop {
+        for row in &page {
+            lines.user(row).map_err(Error::internal)?;
+        }
+        written += page.len() as u64;
+        let last = page.last().map(|row| row.get(0)).transpose().map_err(Error::internal)?;
+        let Some(last) = last.filter(|_| written < count) else {
+            return Ok(writer.write(lines.take()).await?);
+        };
+        let (sent, next) =
+            both(writer.write(lines.take()), self::page(last, count - written)).await;
+        sent?;
+        page = next?;
+    }
+}
+
+/// The next page after the user `last` of the `left` ones that are asked for.
+async fn page(last: i64, left: u64) -> Result<Vec<Row>, Error> {
+    let most = PAGE.min(left);
+    users::grow(last.unsigned_abs() + most).await.map_err(Error::internal)?;
+    users::after(last, most).await.map_err(Error::internal)
+}
+
+/// Awaits both.
+async fn both<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    let (mut of_a, mut of_b) = (None, None);
+    poll_fn(|cx| {
+        if of_a.is_none()
+            && let Poll::Ready(output) = a.as_mut().poll(cx)
+        {
+            of_a = Some(output);
+        }
+        if of_b.is_none()
+            && let Poll::Ready(output) = b.as_mut().poll(cx)
+        {
+            of_b = Some(output);
+        }
+        match (of_a.take(), of_b.take()) {
+            (Some(a), Some(b)) => Poll::Ready((a, b)),
+            (a, b) => {
+                (of_a, of_b) = (a, b);
+                Poll::Pending
             }
         }
-        writer.write(lines.take()).await?;
-    }
-    if count == 0 {
-        writer.write(lines.take()).await?;
-    }
-    Ok(())
+    })
+    .await
 }
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Waker};
 
     use wharf_sdk::StatusCode;
 

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use wharf_sdk::params;
-use wharf_sdk::sql::{self, Rows, SqlError};
+use wharf_sdk::sql::{self, Row, SqlError};
 
 /// Users that one step makes.
 const STEP: u64 = 50_000;
@@ -78,6 +78,6 @@ pub(crate) async fn grow(count: u64) -> Result<(), SqlError> {
 }
 
 /// A page of users after the one with the id `last`.
-pub(crate) async fn after(last: i64, most: u64) -> Result<Rows, SqlError> {
-    sql::query(PAGE, params![last, most as i64]).await
+pub(crate) async fn after(last: i64, most: u64) -> Result<Vec<Row>, SqlError> {
+    sql::query(PAGE, params![last, most as i64]).await?.rows().await
 }
