@@ -13,6 +13,7 @@ use crate::http::conn::{Conn, ConnStates, RefusedConnection};
 use crate::http::h2::PREFACE;
 use crate::http::limits::Limits;
 use crate::http::{Handle, Serving};
+use crate::listener::gate::Gate;
 use crate::listener::slots::Slots;
 use crate::listener::tcp;
 
@@ -51,8 +52,10 @@ fn start(limits: Limits, tls: Option<Arc<Tls>>) -> Server {
         http2: true,
     };
     let socket = bound.sockets.into_iter().next().unwrap();
-    let accepting = tcp::serve(socket, tls, Arc::clone(&slots), serving.clone());
-    serving.drain.spawn(async move { accepting.await.unwrap() });
+    let (taken, accepting) = (Arc::clone(&slots), serving.clone());
+    serving.drain.spawn(async move {
+        tcp::serve(socket, tls, taken, accepting, &Gate::default()).await.unwrap();
+    });
     Server { address: bound.address, slots, serving }
 }
 
