@@ -371,7 +371,7 @@ impl Server {
                 Ok(_pid) = &mut given => break true,
                 asked = signals.next() => match asked {
                     Asked::End => break false,
-                    Asked::Replace => start_successor(service),
+                    Asked::Replace => start_successor(service, drain),
                 }
             }
         };
@@ -564,11 +564,16 @@ impl Cores {
 }
 
 /// Starts the process that is to take over. Where that fails, this one goes on.
-fn start_successor(service: &Service) {
+fn start_successor(service: &Service, drain: &Drain) {
     service.reloading();
-    let serving_on = service.clone();
+    let (serving_on, drain) = (service.clone(), drain.clone());
     // The manager waits for `ready`, from whichever process.
-    if let Err(error) = spawn::successor(move || serving_on.ready()) {
+    let ended = move || {
+        if !drain.is_handed_over() {
+            serving_on.ready();
+        }
+    };
+    if let Err(error) = spawn::successor(ended) {
         tracing::error!(%error, "no successor can be started");
         service.ready();
     }

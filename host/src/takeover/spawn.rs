@@ -9,12 +9,12 @@ use std::process::Command;
 
 use tracing::{info, warn};
 
-/// Starts the successor. Returns its process id; should it end before it has taken over, `failed` is
-/// called.
+/// Starts the successor. Returns its process id; `ended` is called when it is gone, which it may be
+/// before it has taken over.
 ///
 /// # Errors
 /// Where the program cannot be started.
-pub fn successor(failed: impl FnOnce() + Send + 'static) -> io::Result<u32> {
+pub fn successor(ended: impl FnOnce() + Send + 'static) -> io::Result<u32> {
     let mut arguments = env::args_os();
     // Not the path that it was resolved to at the start: after an upgrade, that is the old program.
     let program = arguments.next().ok_or(io::ErrorKind::NotFound)?;
@@ -33,7 +33,7 @@ pub fn successor(failed: impl FnOnce() + Send + 'static) -> io::Result<u32> {
             Ok(status) => warn!(pid, %status, "the successor has ended"),
             Err(error) => warn!(pid, %error, "the successor is lost"),
         }
-        failed();
+        ended();
     })?;
     Ok(pid)
 }

@@ -48,7 +48,8 @@ pub fn begin(data: &Path) -> Result<Option<(Succession, Inherited)>, TakeoverErr
         return Err(TakeoverError::OtherUser { path: data.join(SOCKET), uid });
     }
     let channel = Channel::new(stream)?;
-    channel.send(&Message::Hello { protocol: PROTOCOL })?;
+    // Whoever refuses may have hung up before it hears this; what it said can still be read.
+    let _told = channel.send(&Message::Hello { protocol: PROTOCOL });
     let offer = match channel.receive(ANSWER_LIMIT)? {
         Message::Offer(offer) => offer,
         Message::Refused { reason } => return Err(TakeoverError::Refused(reason)),
@@ -107,8 +108,7 @@ impl Succession {
     /// # Errors
     /// [`TakeoverError`]: it goes on serving, and this process must not begin.
     pub fn ready(&mut self, kept: Kept) -> Result<(), TakeoverError> {
-        let told = self.channel.send(&Message::Ready { kept });
-        self.answer(told, |message| matches!(message, Message::Released))
+        self.ask(&Message::Ready { kept }, |message| matches!(message, Message::Released))
     }
 
     /// Says that this process serves; on return the old one drains.
@@ -116,20 +116,17 @@ impl Succession {
     /// # Errors
     /// [`TakeoverError`]: it goes on serving, and this process must end.
     pub fn serving(&mut self) -> Result<(), TakeoverError> {
-        let told = self.channel.send(&Message::Serving);
-        self.answer(told, |message| matches!(message, Message::Done))
+        self.ask(&Message::Serving, |message| matches!(message, Message::Done))
     }
 
-    fn answer(
+    fn ask(
         &self,
-        told: io::Result<()>,
+        message: &Message,
         is_expected: impl Fn(&Message) -> bool,
     ) -> Result<(), TakeoverError> {
-        let answer = match told {
-            // Also where it could not be told: it may have said why before it hung up.
-            Ok(()) | Err(_) => self.channel.receive(ANSWER_LIMIT),
-        };
-        match answer {
+        // Also where it could not be told: it may have said why before it hung up.
+        let _told = self.channel.send(message);
+        match self.channel.receive(ANSWER_LIMIT) {
             Ok(Message::Refused { reason }) => Err(TakeoverError::Refused(reason)),
             Ok(message) if is_expected(&message) => Ok(()),
             Ok(_) => Err(TakeoverError::OutOfTurn),

@@ -95,6 +95,8 @@ pub async fn serve<H: Handle>(connection: Connection, conn: Arc<Conn>, serving: 
     let mut timer = pin!(sleep(limits.idle_timeout));
     let mut accepted = 0u64;
     let mut accepted_before = 0;
+    // Until then requests are taken from a client that goes on after GOAWAY without a pause.
+    let mut deaf_until = Instant::now();
     // Cancel safety: quinn's accepting futures and all others here keep nothing when dropped.
     loop {
         tokio::select! {
@@ -144,7 +146,17 @@ pub async fn serve<H: Handle>(connection: Connection, conn: Arc<Conn>, serving: 
                     // There is time where another process goes on serving.
                     let is_handed_over = shared.serving.drain.is_handed_over();
                     let grace = if is_handed_over { *GOAWAY_GRACE.end() } else { grace };
+                    // Some libraries tell nobody of GOAWAY; such a client would lose a request when
+                    // its connection is closed.
+                    deaf_until = Instant::now() + 2 * shared.serving.drain.patience();
+                    accepted_before = accepted;
                     timer.as_mut().reset(Instant::now() + grace);
+                }
+                Leaving::Announced
+                    if accepted != accepted_before && Instant::now() < deaf_until =>
+                {
+                    accepted_before = accepted;
+                    timer.as_mut().reset(Instant::now() + *GOAWAY_GRACE.end());
                 }
                 Leaving::Announced => {
                     // Request streams are numbered in fours (RFC 9000 §2.1).

@@ -52,10 +52,9 @@ fn start(limits: Limits, tls: Option<Arc<Tls>>) -> Server {
         http2: true,
     };
     let socket = bound.sockets.into_iter().next().unwrap();
-    let (mine, of_others) = (serving.clone(), Arc::clone(&slots));
+    let (taken, accepting) = (Arc::clone(&slots), serving.clone());
     serving.drain.spawn(async move {
-        let gate = Gate::default();
-        tcp::serve(socket, tls, of_others, mine, &gate).await.unwrap();
+        tcp::serve(socket, tls, taken, accepting, &Gate::default()).await.unwrap();
     });
     Server { address: bound.address, slots, serving }
 }
