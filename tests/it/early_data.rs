@@ -38,6 +38,7 @@ async fn ask(
 ) -> (StatusCode, Bytes) {
     let quic = h3_quinn::Connection::new(connection);
     let (mut driver, mut sender) = h3::client::new(quic).await.unwrap();
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     let driving = tokio::spawn(async move {
         std::future::poll_fn(|cx| driver.poll_close(cx)).await;
     });

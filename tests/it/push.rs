@@ -11,6 +11,7 @@ use wharf_tests::{Protocol, TestServer, guest};
 async fn client(server: &TestServer) -> SendRequest<Bytes> {
     let io = TcpStream::connect(server.http.unwrap()).await.unwrap();
     let (client, connection) = h2::client::handshake(io).await.unwrap();
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     tokio::spawn(connection);
     client.ready().await.unwrap()
 }

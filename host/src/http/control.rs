@@ -292,6 +292,7 @@ mod tests {
         let body = controlled(slow(1, 1, Duration::from_secs(60)), &control);
         let begun = Instant::now();
 
+        #[expect(clippy::disallowed_methods, reason = "it is awaited below")]
         let reading = tokio::spawn(frames(body));
         tokio::time::sleep(Duration::from_secs(1)).await;
         control.set_deadline(Some(Instant::now() + Duration::from_secs(1)));

@@ -388,7 +388,8 @@ async fn connection<H: Handle>(
             let pending = connection.clone();
             serving.drain.spawn(async move {
                 let _handshake = handshake;
-                if !matches!(timeout(limit, accepted).await, Ok(true)) {
+                // What it resolves to concerns clients only.
+                if timeout(limit, accepted).await.is_err() {
                     pending.close(VarInt::from_u32(0), b"no handshake in time");
                 }
             });
