@@ -145,7 +145,7 @@ impl Builder {
             .args(["--data", self.dir.path().join("data").to_str().unwrap()])
             .args(["--ready-file", ready_file.to_str().unwrap()])
             .args(&self.arguments)
-            .envs(self.environment)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -170,7 +170,7 @@ impl Builder {
             http: address("http"),
             https: address("https"),
             admin: address("admin"),
-            dir: self.dir,
+            builder: self,
             child,
         }
     }
@@ -184,7 +184,7 @@ pub struct TestServer {
     pub https: Option<SocketAddr>,
     /// The admin listener.
     pub admin: Option<SocketAddr>,
-    dir: TempDir,
+    builder: Builder,
     child: Child,
 }
 
@@ -203,22 +203,22 @@ impl TestServer {
 
     /// The server's own folder.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.builder.dir.path()
     }
 
     /// The folder of plugins.
     pub fn plugins(&self) -> PathBuf {
-        self.dir.path().join("plugins")
+        self.builder.dir.path().join("plugins")
     }
 
     /// The data folder.
     pub fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
+        self.builder.dir.path().join("data")
     }
 
     /// What the server wrote to its standard error.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("server.log")).unwrap()
+        fs::read_to_string(self.builder.dir.path().join("server.log")).unwrap()
     }
 
     /// Waits until the server has written `text` to its log: lines are written by a thread of their
@@ -338,6 +338,14 @@ impl TestServer {
         let pid = self.pid().to_string();
         let sent = Command::new("kill").args([format!("-{name}"), pid]).status().await.unwrap();
         assert!(sent.success());
+    }
+
+    /// Starts it anew, with the same folders, after its end; a server that still runs is killed.
+    pub async fn restart(mut self) -> Self {
+        let _ended = self.child.start_kill();
+        self.child.wait().await.unwrap();
+        let _removed = fs::remove_file(self.dir().join("ready.json"));
+        self.builder.start().await
     }
 
     /// Waits for the server's end; its exit code.

@@ -6,6 +6,7 @@ mod admin;
 mod capabilities;
 mod clients;
 mod control;
+mod download;
 mod drain;
 mod hints;
 mod hostile;
