@@ -92,7 +92,7 @@ function item(kept) {
   const made = document.createElement("li");
   const size = document.createElement("span");
   size.className = "size";
-  size.textContent = `${bytes(kept.size)}, ${new Date(kept.uploaded * 1000).toLocaleString()}`;
+  size.textContent = `${bytes(kept.size)}, ${new Date(kept.uploaded * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" })}`;
   const once = link("once", `${kept.location}?once=1`, true);
   once.addEventListener("click", () => setTimeout(list, 1500));
   const remove = document.createElement("button");
