@@ -7,6 +7,7 @@ mod cancelled;
 mod capabilities;
 mod clients;
 mod control;
+mod download;
 mod drain;
 mod early_data;
 mod files;

@@ -1,10 +1,16 @@
 //! The Rust sample plugin: what the host knows of a connection, and an echo that streams.
 
+mod accept;
+mod page;
+
 use serde::Serialize;
 use wharf_sdk::{Error, Request, Response, Router, header};
 
 fn routes() -> Router {
-    Router::new().get("/protocol", protocol).post("/echo", echo)
+    Router::new()
+        .get("/protocol", protocol)
+        .get("/api/realtime/connection", connection)
+        .post("/echo", echo)
 }
 
 wharf_sdk::serve!(routes);
@@ -27,7 +33,23 @@ struct Facts {
     language: &'static str,
 }
 
+/// As JSON, or as a page for a browser.
 async fn protocol(request: Request) -> Result<Response, Error> {
+    let facts = facts(&request);
+    let response = if accept::prefers_page(request.headers()) {
+        page::page(&facts)?
+    } else {
+        Response::json(&facts)?
+    };
+    response.with_header(header::CACHE_CONTROL, "no-store")?.with_header(header::VARY, "accept")
+}
+
+/// As JSON; `plugin.toml` says how long the connection is kept.
+async fn connection(request: Request) -> Result<Response, Error> {
+    Response::json(&facts(&request))?.with_header(header::CACHE_CONTROL, "no-store")
+}
+
+fn facts(request: &Request) -> Facts {
     let mut facts = Facts { language: "Rust", ..Facts::default() };
     if let Some(exchange) = request.exchange() {
         let connection = exchange.connection();
@@ -45,7 +67,7 @@ async fn protocol(request: Request) -> Result<Response, Error> {
             facts.early_data = tls.early_data;
         }
     }
-    Response::json(&facts)?.with_header(header::CACHE_CONTROL, "no-store")
+    facts
 }
 
 /// Gives the body back as it arrives. It is not read here, so the host joins its two ends and
@@ -60,7 +82,7 @@ async fn echo(request: Request) -> Result<Response, Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
@@ -69,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    fn block_on<T>(future: impl Future<Output = T>) -> T {
+    pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
         match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(output) => output,
             Poll::Pending => panic!("the future waits for a host"),
