@@ -359,7 +359,10 @@ fn unusable_files_are_errors_that_name_them() {
 fn quic_shares_the_certificates() {
     let folder = tempfile::tempdir().unwrap();
     let quic = development(folder.path()).quic_config();
+    let off = Tls::new(Source::Development(folder.path().to_owned()), true, false).unwrap();
 
     assert_eq!(quic.alpn_protocols, [b"h3"]);
-    assert_eq!(quic.max_early_data_size, 0);
+    // RFC 9001 §4.6.1: all or nothing.
+    assert_eq!(quic.max_early_data_size, u32::MAX);
+    assert_eq!(off.quic_config().max_early_data_size, 0);
 }
