@@ -161,6 +161,10 @@ impl Exchange {
         bindings::open(token).ok().map(|inner| Self { inner })
     }
 
+    pub(crate) fn host(&self) -> &bindings::Exchange {
+        &self.inner
+    }
+
     /// The id that the access log, error pages and the plugin's log carry.
     pub fn request_id(&self) -> String {
         self.inner.request_id()
@@ -197,6 +201,13 @@ impl Exchange {
     /// True once the client has left or the host has given the exchange up.
     pub fn is_cancelled(&self) -> bool {
         self.inner.cancelled()
+    }
+
+    /// Waits until the client has left or the host has given the exchange up. Never returns where the
+    /// exchange ends as it should: to be raced with the work. A plugin that waits here has a second
+    /// from then on to clean up before its instance may be ended.
+    pub async fn cancelled(&self) {
+        crate::bindings::wharf::host::exchange_async::cancelled(&self.inner).await;
     }
 
     /// Sends `103 Early Hints` (RFC 8297) at once, with these values of `Link`, for example
@@ -279,6 +290,11 @@ impl Exchange {
 
     /// True once the client has left or the host has given the exchange up.
     pub fn is_cancelled(&self) -> bool {
+        match self.inner {}
+    }
+
+    /// Waits until the client has left or the host has given the exchange up.
+    pub async fn cancelled(&self) {
         match self.inner {}
     }
 

@@ -17,8 +17,8 @@
 //!
 //! Built with `cargo build --release --target wasm32-wasip2` as a `cdylib`, that is a component
 //! that exports `wasi:http/handler@0.3.2`. It runs on any host of WASI 0.3 as long as it uses
-//! none of [`Request::exchange`], [`files`] and [`registry`], which are Wharf's own: an interface
-//! that is not used is not imported.
+//! none of [`Request::exchange`], [`files`], [`registry`], [`sql`] and [`upgrade`], which are Wharf's
+//! own: an interface that is not used is not imported. [`keyvalue`] is `wasi:keyvalue`.
 //!
 //! Natively the crate has its types, the router and handlers, so that plugins have ordinary tests
 //! (`router.handle(request).await`); what needs a host answers that there is none.
@@ -34,11 +34,14 @@ pub mod client;
 mod error;
 pub mod exchange;
 pub mod files;
+pub mod keyvalue;
 mod middleware;
 pub mod registry;
 mod request;
 mod response;
 mod router;
+pub mod sql;
+pub mod upgrade;
 #[cfg(target_family = "wasm")]
 mod wasi;
 
@@ -58,7 +61,16 @@ pub use wasi::sleep;
 mod bindings {
     wit_bindgen::generate!({
         path: "../wit",
-        world: "host",
+        inline: "
+            package wharf:sdk;
+            world plugin {
+                include wharf:host/host@0.1.0;
+                import wasi:keyvalue/store@0.2.0-draft2;
+                import wasi:keyvalue/atomics@0.2.0-draft2;
+                import wasi:keyvalue/batch@0.2.0-draft2;
+            }
+        ",
+        world: "wharf:sdk/plugin",
         generate_all,
     });
 }

@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use crate::admit::Admission;
 use crate::drain::Drain;
+use crate::files::folder::{Found, StaticFolder};
 use crate::http::Handle;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::condition::Wanted;
-use crate::http::conn::Conn;
+use crate::http::conn::{Conn, EarlyData};
 use crate::http::control::controlled;
 use crate::http::interim::Interim;
 use crate::http::limits::Limits;
@@ -27,11 +28,15 @@ use crate::plugin::learnt::has_credentials;
 use crate::plugin::manifest::response::ResponsePolicy;
 use crate::plugin::registry::Published;
 use crate::plugin::reply::Named;
+use crate::plugin::upgrade::Offer;
 use crate::plugin::{self, Failure, Plugin};
 use crate::route::{RouteMatch, Routed};
 
 /// Tells a plugin which prefix was stripped from its path.
 pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// Tells a plugin that its request may be a replay (RFC 8470 §5.1).
+const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
 
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -109,50 +114,66 @@ impl App {
         guard: &mut RequestGuard,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let authority = authority(&parts)?;
+        let is_early = early_data(&mut parts)?;
         let route = self.route(&parts, &authority)?;
         guard.routed(&route.plugin.name, &route.pattern);
+        if let Some(folder) = route.folder.as_deref().filter(|_| route.chain.is_empty()) {
+            return self.send_static(folder, &route, &parts).await;
+        }
 
         let body = guard.metered(self.bounded(&route, body)?);
         let permit = self.admission.enter().await?;
-        let wanted = Wanted::of(&parts.method, &parts.headers);
         let policies = &route.plugin.manifest.responses;
         let policy = policies.find(&parts.method, authority.host(), parts.uri.path());
         let hints = Hints::of(policy, &route.plugin, &authority, &parts);
+        let wanted = Wanted::of(&parts.method, &parts.headers);
         forward_uri(&mut parts, conn, &authority, &route)?;
         forward_trace(&mut parts, guard);
 
-        let exchange = Exchange::new(guard.id().as_str(), conn, &route.pattern, wanted, interim);
+        let exchange =
+            Exchange::new(guard.id().as_str(), conn, &route.pattern, wanted, is_early, interim);
+        let _answered = Answering(&exchange);
+        exchange.set_offer(Offer::of(conn, &parts, &body));
         if let Some(policy) = policy {
             begin_policy(policy, &exchange);
         }
         hints.send(&exchange.interim);
-        let _answered = Answering(&exchange);
         let body = plugin::guest_body(&exchange, body);
         let chain = self.chain(conn, &route);
         let answer = chain.enter(&exchange, Request::from_parts(parts, body)).await;
         let response = resolve(&exchange, answer)?;
-        let (mut head, body) = response.into_parts();
-        let named = exchange.replies.take(&mut head.headers);
-        validate::response(head.status, &mut head.headers).map_err(Refusal::Failure)?;
-        let response = match named {
-            Named::Held(held) => {
-                plugin::replaced_body(body).await;
-                held.respond(head)
-            }
-            named => {
-                if matches!(named, Named::Unknown) {
-                    let plugin = &*route.plugin.name;
-                    tracing::warn!(plugin, request_id = %guard.id(), "unknown reply token");
-                }
-                Response::from_parts(head, plugin::response_body(body).await)
-            }
-        };
+        let response = replied(&exchange, &route.plugin, response).await?;
         hints.learn(response.status(), response.headers());
-        let mut response = response.map(|body| controlled(body, &exchange.control).holding(permit));
+        let mut response = response.map(|body| {
+            let body = if body.is_switching() { body } else { controlled(body, &exchange.control) };
+            body.holding(permit)
+        });
         if let Some(persistence) = policy.and_then(|policy| policy.persistence) {
             response.extensions_mut().insert(persistence);
         }
         Ok(response)
+    }
+
+    /// Answers from a static folder that nothing wraps: no plugin is called.
+    async fn send_static(
+        &self,
+        folder: &StaticFolder,
+        route: &RouteMatch,
+        parts: &request::Parts,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        let permit = self.admission.enter().await?;
+        let wanted = Wanted::of(&parts.method, &parts.headers);
+        let path = parts.uri.path().strip_prefix(&folder.prefix).unwrap_or_default();
+        let readers = route.plugin.readers().clone();
+        let found = folder.find(&parts.method, path, parts.uri.query(), &wanted, readers).await?;
+        let response = match found {
+            Found::Elsewhere(response) => response.map(|()| ResponseBody::empty()),
+            Found::File(response) => {
+                let (head, file) = response.into_parts();
+                file.respond(head)
+            }
+        };
+        Ok(response.map(|body| body.holding(permit)))
     }
 
     fn route(
@@ -180,6 +201,8 @@ impl App {
     fn chain(&self, conn: &Conn, route: &RouteMatch) -> Chain {
         Chain {
             links: Arc::clone(&route.chain),
+            folder: route.folder.clone(),
+            readers: route.plugin.readers().clone(),
             admission: Arc::clone(&self.admission),
             core: conn.core,
         }
@@ -255,6 +278,30 @@ fn authority(parts: &request::Parts) -> Result<Authority, Rejection> {
     parts.uri.authority().cloned().ok_or(Rejection::bad("the request names no authority"))
 }
 
+/// Whether a plugin that has accepted a switch may answer with this.
+fn confirms(status: StatusCode) -> bool {
+    matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::OK)
+}
+
+/// Whether the request arrived as early data (RFC 8470): the plugin is told, because it may refuse what
+/// is safe by its method and not by what it does. What a proxy in front says of its own early data is
+/// honoured, and passed on (§5.1).
+///
+/// # Errors
+/// 425 for a method that is not safe.
+fn early_data(parts: &mut request::Parts) -> Result<bool, Rejection> {
+    let is_early = parts.extensions.get::<EarlyData>().is_some();
+    if !is_early && !parts.headers.contains_key(EARLY_DATA) {
+        return Ok(false);
+    }
+    if !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Err(Rejection::TooEarly);
+    }
+    // Several fields, or another value, count as one of 1 (§5.1).
+    parts.headers.insert(EARLY_DATA, HeaderValue::from_static("1"));
+    Ok(is_early)
+}
+
 /// Tells the plugin which trace it is part of.
 fn forward_trace(parts: &mut request::Parts, guard: &RequestGuard) {
     if let Some(value) = guard.traceparent()
@@ -291,6 +338,36 @@ fn forward_uri(
     Ok(())
 }
 
+/// The response that the plugin's own stands for, where it names one that the host holds.
+async fn replied(
+    exchange: &Exchange,
+    plugin: &Plugin,
+    response: Response<plugin::GuestBody>,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let (mut head, body) = response.into_parts();
+    let named = exchange.replies.take(&mut head.headers);
+    let switches = matches!(&named, Named::Held(held) if held.switches());
+    if switches && !confirms(head.status) {
+        let message = "it accepted a protocol switch and answered with another status";
+        return Err(Refusal::Failure(Failure::Reply { message: message.into() }));
+    }
+    if !switches {
+        validate::response(head.status, &mut head.headers).map_err(Refusal::Failure)?;
+    }
+    match named {
+        Named::Held(held) => {
+            plugin::replaced_body(body).await;
+            Ok(held.respond(head))
+        }
+        Named::Nothing => Ok(Response::from_parts(head, plugin::response_body(body).await)),
+        Named::Unknown => {
+            let request_id = &*exchange.request_id;
+            tracing::warn!(plugin = &*plugin.name, request_id, "unknown reply token");
+            Ok(Response::from_parts(head, plugin::response_body(body).await))
+        }
+    }
+}
+
 /// What the client gets for what the chain gave.
 fn resolve(
     exchange: &Exchange,
@@ -307,11 +384,6 @@ fn resolve(
         // A middleware that passes its next plugin's error code on means that failure.
         (Err(Failure::Reply { .. }), Some(noted)) => Err(refused(noted)),
         (Err(failure), _) => Err(refused(failure)),
-        (Ok(response), _) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            Err(Refusal::Failure(Failure::Reply {
-                message: "101 needs the upgrade interface".into(),
-            }))
-        }
         (Ok(response), _) => Ok(response),
     }
 }

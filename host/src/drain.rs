@@ -2,6 +2,8 @@
 //! until they are gone, and cuts off what outlives the limit.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -12,9 +14,14 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 /// How long the drain waits for work to end before it is cut off.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a connection without an exchange is kept after a takeover, for the request that its
+/// client may just be sending: nobody else can answer that one.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Cheap to clone; all clones are the same drain.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
+    handed_over: Arc<AtomicBool>,
     draining: CancellationToken,
     ended: CancellationToken,
     tasks: TaskTracker,
@@ -58,6 +65,24 @@ impl Drain {
     pub fn begin(&self) {
         self.draining.cancel();
         self.tasks.close();
+    }
+
+    /// [`Drain::begin`] where another process goes on serving: there is time, so no client that was
+    /// promised a connection is to notice.
+    pub fn begin_handed_over(&self) {
+        self.handed_over.store(true, Ordering::Release);
+        self.begin();
+    }
+
+    /// Whether another process goes on serving; known when draining begins.
+    pub fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// How long after the drain's beginning connections without an exchange are kept: nothing, or
+    /// [`PATIENCE`].
+    pub fn patience(&self) -> Duration {
+        if self.is_handed_over() { PATIENCE } else { Duration::ZERO }
     }
 
     /// Whether [`Drain::begin`] was called.

@@ -2,8 +2,9 @@
 //!
 //! [`cli`] turns arguments into [`config::Config`]; [`server`] binds the [`listener`]s and owns
 //! everything; [`http`] speaks the three protocols and ends in [`app::App`]; [`route`] and
-//! [`admit`] decide, [`plugin`] runs components, [`files`] opens what is sent as it is, [`upstream`]
-//! is their way out; [`observe`] and [`admin`] tell what happened; [`drain`] ends it all.
+//! [`admit`] decide, [`plugin`] runs components, [`files`] opens what is sent as it is, [`store`]
+//! has what they keep, [`upstream`] is their way out; [`observe`] and [`admin`] tell what happened;
+//! [`drain`] ends it all, and [`takeover`] lets another process go on.
 
 pub mod admin;
 pub mod admit;
@@ -16,6 +17,9 @@ pub mod http;
 pub mod listener;
 pub mod observe;
 pub mod plugin;
+pub mod ready;
 pub mod route;
 pub mod server;
+pub mod store;
+pub mod takeover;
 pub mod upstream;

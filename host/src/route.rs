@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use crate::files::folder::StaticFolder;
 use crate::plugin::Plugin;
 
 /// One route as written.
@@ -182,9 +183,11 @@ impl fmt::Display for Pattern {
 pub struct RouteMatch {
     /// The plugin that answers.
     pub plugin: Arc<Plugin>,
-    /// The plugins that wrap it, outermost first, and itself: all as they were published with this
-    /// table.
+    /// The plugins that wrap it, outermost first, and itself unless the folder answers: all as they
+    /// were published with this table.
     pub chain: Arc<[Arc<Plugin>]>,
+    /// Its static folder, which answers in its place.
+    pub folder: Option<Arc<StaticFolder>>,
     /// The pattern that matched, as written.
     pub pattern: Arc<str>,
 }

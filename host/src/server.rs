@@ -6,17 +6,18 @@
 
 use std::any::Any;
 use std::fs;
-use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use http::HeaderValue;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::{Builder as RuntimeBuilder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{AdminState, Phase};
@@ -28,9 +29,9 @@ use crate::http::Serving;
 use crate::http::conn::ConnStates;
 use crate::http::file_body::Readers;
 use crate::http::limits::Limits;
-use crate::listener::quic::{self, Quic, QuicError};
+use crate::listener::quic::{self, Lineage, Quic, QuicError};
 use crate::listener::slots::Slots;
-use crate::listener::tcp::{self, BindError, Bound};
+use crate::listener::tcp::{self, Bound};
 use crate::listener::tls::{Pair, Source, Tls, TlsError};
 use crate::observe::logging::{self, Logging, LoggingError};
 use crate::observe::otlp::Tracer;
@@ -46,12 +47,17 @@ use crate::plugin::program::Builder;
 use crate::plugin::registry::{Published, Registry};
 use crate::plugin::state::Services;
 use crate::plugin::watcher;
+use crate::ready::ReadyFile;
+use crate::store::Store;
+use crate::takeover::predecessor::{Door, Estate, Gates};
+use crate::takeover::service::Service;
+use crate::takeover::sockets::{Inherited, Kept, Sockets, SocketsError, share};
+use crate::takeover::successor::{self, Succession};
+use crate::takeover::{TakeoverError, spawn};
 use crate::upstream::Upstream;
 
 /// How long clients remember that HTTP/3 is there, in seconds.
 const ALT_SVC_MAX_AGE: u32 = 3600;
-/// Ports that are tried when any free one will do: TCP and UDP must both have it.
-const PORT_TRIES: usize = 16;
 /// How long the last log lines and traces may take to be written.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
@@ -61,15 +67,10 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 pub enum Error {
     /// A listener's address cannot be had.
     #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The UDP side of the TLS listener cannot be had.
-    #[error("cannot listen on {address} for HTTP/3 (UDP): {source}")]
-    BindUdp {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    Sockets(#[from] SocketsError),
+    /// The running process cannot be taken over; it goes on serving.
+    #[error("not taking over: {0}")]
+    Takeover(#[from] TakeoverError),
     /// QUIC cannot be set up.
     #[error(transparent)]
     Quic(#[from] QuicError),
@@ -122,13 +123,26 @@ pub enum Outcome {
     CutOff,
 }
 
-/// Serves until a signal ends it. `announce` is told the addresses once requests are answered.
+/// Serves until a signal or a successor ends it, on the sockets that the service manager `passed`
+/// and on those that are configured. `announce` is told the addresses once requests are answered.
 ///
 /// # Errors
 /// What keeps the server from starting; once it serves, it cannot fail.
 #[expect(clippy::needless_pass_by_value, reason = "a server has its configuration for life")]
-pub fn run(config: Config, announce: impl FnOnce(&Addresses)) -> Result<Outcome, Error> {
+pub fn run(
+    config: Config,
+    passed: Inherited,
+    announce: impl FnOnce(&Addresses),
+) -> Result<Outcome, Error> {
     let logging = logging::init(&config.log, config.threads)?;
+    let (succession, inherited) = match config.takeover.then(|| successor::begin(&config.data)) {
+        // The sockets of the one that serves now, over those of its beginning.
+        Some(taking) => match taking? {
+            Some((succession, inherited)) => (Some(succession), inherited),
+            None => (None, passed),
+        },
+        None => (None, passed),
+    };
     let control = RuntimeBuilder::new_multi_thread()
         .worker_threads(1)
         .thread_name("wharf-control")
@@ -136,8 +150,8 @@ pub fn run(config: Config, announce: impl FnOnce(&Addresses)) -> Result<Outcome,
         .build()
         .map_err(Error::System)?;
     let outcome = control.block_on(async {
-        let server = Server::bind(&config, &logging).await?;
-        Ok::<_, Error>(server.serve(&config, announce).await)
+        let server = Server::bind(&config, &logging, inherited).await?;
+        server.serve(&config, succession, announce).await
     });
     logging.output.flush(FLUSH_LIMIT);
     // A compilation that nobody waits for any more must not hold up the end.
@@ -153,7 +167,11 @@ struct Server {
     observer: Arc<Observer>,
     admin: Arc<AdminState>,
     logs: PluginLogs,
-    sockets: Sockets,
+    /// The sockets, and all that a successor gets.
+    estate: Arc<Estate>,
+    kept: Kept,
+    http2: bool,
+    data: PathBuf,
     tls: Option<Arc<Tls>>,
     quic: Option<Arc<Quic>>,
     slots: Arc<Slots>,
@@ -165,20 +183,45 @@ struct Server {
 }
 
 impl Server {
-    async fn bind(config: &Config, logging: &Logging) -> Result<Self, Error> {
+    async fn bind(
+        config: &Config,
+        logging: &Logging,
+        mut inherited: Inherited,
+    ) -> Result<Self, Error> {
         let data = private_folder(&config.data)?;
         // Addresses first: what is taken is said before anything is made or compiled.
-        let sockets = Sockets::bind(config)?;
+        let lineage = inherited.lineage.take().unwrap_or_else(Lineage::first);
+        let (generation, secret) = (lineage.generation, lineage.secret);
+        let (sockets, kept) = Sockets::bind(config, inherited)?;
         let tls = match config.https {
-            Some(_) => Some(Arc::new(Tls::new(certificates(config, &data), config.http2)?)),
+            Some(_) => Some(Arc::new(Tls::new(
+                certificates(config, &data),
+                config.http2,
+                config.early_data,
+            )?)),
             None => None,
         };
         let quic = match &tls {
             Some(tls) if config.http3 => {
-                Some(Arc::new(Quic::new(tls.quic_config(), config.threads, &config.limits)?))
+                let udp = sockets.udp.len();
+                let tls = tls.quic_config();
+                Some(Arc::new(Quic::new(tls, config.threads, udp, &config.limits, lineage)?))
             }
             _ => None,
         };
+        let estate = Arc::new(Estate {
+            generation,
+            secret,
+            quic: quic.clone(),
+            gates: Arc::new(Gates::default()),
+            ready_file: config.ready_file.clone().map(|path| {
+                let address = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.address);
+                let Sockets { http, https, admin, .. } = &sockets;
+                ReadyFile::new(path, address(http), address(https), address(admin))
+            }),
+            service: Service::from_environment(),
+            sockets: parking_lot::Mutex::new(sockets),
+        });
         let states = Arc::new(ConnStates::default());
         let metrics = Arc::new(Metrics::new(config.threads, Arc::clone(&states)));
         metrics.watch_dropped_log_lines(logging.output.dropped_lines());
@@ -208,12 +251,13 @@ impl Server {
             metrics: Arc::clone(&metrics),
             services: Arc::new(Services {
                 upstream: Arc::new(Upstream::new(background.clone())),
+                store: Arc::new(Store::new(data.clone()).map_err(Error::System)?),
                 states: Arc::clone(&states),
                 endpoints: Arc::clone(&published) as _,
                 readers: Readers::default(),
             }),
         });
-        let loader = Loader::new(platform, logs.clone(), data);
+        let loader = Loader::new(platform, logs.clone(), data.clone());
         let registry = Registry::new(
             config.plugins.clone(),
             loader,
@@ -243,7 +287,10 @@ impl Server {
             observer,
             admin,
             logs,
-            sockets,
+            estate,
+            kept,
+            http2: config.http2,
+            data,
             tls,
             quic,
             slots,
@@ -254,30 +301,34 @@ impl Server {
         })
     }
 
-    async fn serve(self, config: &Config, announce: impl FnOnce(&Addresses)) -> Outcome {
-        let addresses = Addresses {
-            http: self.sockets.http.as_ref().map(|bound| bound.address),
-            https: self.sockets.https.as_ref().map(|bound| bound.address),
-            admin: self.sockets.admin.as_ref().map(|bound| bound.address),
-            http3: self.quic.is_some(),
-            development_ca: self.tls.as_ref().and_then(|tls| tls.development_ca()),
-        };
-        let Self { cores, registry, admin, drain, background, .. } = &self;
+    async fn serve(
+        self,
+        config: &Config,
+        succession: Option<Succession>,
+        announce: impl FnOnce(&Addresses),
+    ) -> Result<Outcome, Error> {
+        let addresses = self.addresses();
+        let Self { cores, registry, admin, estate, drain, background, .. } = &self;
+        let service = &estate.service;
         // Signals count from here on, also while plugins are compiled.
         let mut signals = match Signals::new() {
             Ok(signals) => signals,
             Err(error) => {
                 tracing::error!(%error, "signals cannot be received");
-                return Outcome::CutOff;
+                return Ok(Outcome::CutOff);
             }
         };
         let admin_drain = Drain::new();
-        self.serve_admin(&admin_drain);
+        // On a socket of the old process, which answers there for as long as it serves, not yet.
+        let shares_admin = succession.is_some() && self.kept.admin;
+        if !shares_admin {
+            self.serve_admin(&admin_drain);
+        }
         // The watcher first, so that a change while the folder is read is not missed.
         let (_watching, watch) = watcher::start(registry);
         let loaded = tokio::select! {
             loaded = registry.load_all() => loaded,
-            () = signals.next() => return Outcome::CutOff,
+            _ = signals.next() => return Ok(Outcome::CutOff),
         };
         if let Err(error) = loaded {
             tracing::error!(dir = %registry.dir().display(), %error, "the plugin folder cannot be read");
@@ -294,30 +345,56 @@ impl Server {
         if let Some(tls) = &self.tls {
             drain.spawn(Arc::clone(tls).watch(drain.clone()));
         }
+        let mut succession = succession;
+        if let Some(succession) = succession.as_mut() {
+            block_in_place(|| succession.ready(self.kept))?;
+        }
         self.serve_plugins(&addresses);
         admin.enter(Phase::Serving);
-        if let Some(path) = &config.ready_file
-            && let Err(error) = write_ready_file(path, &addresses)
-        {
-            tracing::error!(file = %path.display(), %error, "the ready file cannot be written");
+        if shares_admin {
+            self.serve_admin(&admin_drain);
         }
+        if let Some(succession) = succession.as_mut() {
+            block_in_place(|| succession.serving())?;
+        }
+        if let Some(file) = &estate.ready_file {
+            file.write();
+        }
+        let mut given = self.open_door(succession.is_some());
+        drop(succession);
+        service.ready();
         announce(&addresses);
 
-        signals.next().await;
-        tracing::info!(limit_s = config.drain_limit.as_secs(), "draining");
+        let is_handed_over = loop {
+            tokio::select! {
+                // A door that could not be opened, or has closed, tells nothing.
+                Ok(_pid) = &mut given => break true,
+                asked = signals.next() => match asked {
+                    Asked::End => break false,
+                    Asked::Replace => start_successor(service),
+                }
+            }
+        };
+        tracing::info!(limit_s = config.drain_limit.as_secs(), is_handed_over, "draining");
         admin.enter(Phase::Draining);
+        if is_handed_over {
+            drain.begin_handed_over();
+            admin_drain.begin_handed_over();
+        } else {
+            service.stopping();
+        }
         registry.retire_all(config.drain_limit);
         let drained = tokio::select! {
             clean = drain.finish(config.drain_limit) => clean,
-            () = signals.next() => {
+            () = signals.end() => {
                 tracing::warn!("a second signal: ending at once");
                 false
             }
         };
         let _outbound_is_cut_off = background.finish(Duration::ZERO).await;
         let _admin_is_cut_off = admin_drain.finish(Duration::ZERO).await;
-        if let Some(path) = &config.ready_file {
-            let _already_gone = fs::remove_file(path);
+        if let Some(file) = &estate.ready_file {
+            file.remove_if_ours();
         }
         let (observer, logs) = (Arc::clone(&self.observer), self.logs.clone());
         let flushed = tokio::task::spawn_blocking(move || {
@@ -326,11 +403,41 @@ impl Server {
         });
         let _best_effort = flushed.await;
         cores.stop();
-        if drained { Outcome::Drained } else { Outcome::CutOff }
+        Ok(if drained { Outcome::Drained } else { Outcome::CutOff })
+    }
+
+    fn addresses(&self) -> Addresses {
+        let sockets = self.estate.sockets.lock();
+        let address = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.address);
+        Addresses {
+            http: address(&sockets.http),
+            https: address(&sockets.https),
+            admin: address(&sockets.admin),
+            http3: self.quic.is_some(),
+            development_ca: self.tls.as_ref().and_then(|tls| tls.development_ca()),
+        }
+    }
+
+    /// Lets a successor come. What is returned tells its process id once it has everything.
+    fn open_door(&self, succeeds: bool) -> oneshot::Receiver<u32> {
+        let (tell, told) = oneshot::channel();
+        match Door::open(&self.data, succeeds) {
+            Ok(door) => {
+                let estate = Arc::clone(&self.estate);
+                // Not the drain's: a conversation that has begun goes on while it drains.
+                self.background.spawn(door.serve(estate, tell));
+            }
+            Err(error) => {
+                let data = self.data.display();
+                tracing::warn!(%error, %data, "this process cannot be taken over");
+            }
+        }
+        told
     }
 
     fn serve_admin(&self, drain: &Drain) {
-        let Some(bound) = &self.sockets.admin else { return };
+        let sockets = self.estate.sockets.lock();
+        let Some(bound) = &sockets.admin else { return };
         let serving = Serving {
             handler: Arc::clone(&self.admin),
             drain: drain.clone(),
@@ -341,9 +448,12 @@ impl Server {
             alt_svc: None,
             http2: false,
         };
-        for socket in cloned(&bound.sockets) {
-            let accept = tcp::serve(socket, None, Slots::new(&self.limits), serving.clone());
-            drain.spawn(async move { report(accept.await) });
+        for socket in bound.sockets.iter().filter_map(|socket| socket.try_clone().ok()) {
+            let (slots, serving) = (Slots::new(&self.limits), serving.clone());
+            let gates = Arc::clone(&self.estate.gates);
+            drain.spawn(async move {
+                report(tcp::serve(socket, None, slots, serving, &gates.admin).await);
+            });
         }
     }
 
@@ -351,6 +461,9 @@ impl Server {
         let alt_svc = addresses.https.filter(|_| self.quic.is_some()).and_then(|https| {
             HeaderValue::try_from(format!("h3=\":{}\"; ma={ALT_SVC_MAX_AGE}", https.port())).ok()
         });
+        let sockets = self.estate.sockets.lock();
+        let gates = &self.estate.gates;
+        let cores = self.cores.handles.len();
         for (core, handle) in self.cores.handles.iter().enumerate() {
             let serving = Serving {
                 handler: Arc::clone(&self.app),
@@ -359,32 +472,49 @@ impl Server {
                 states: Arc::clone(&self.states),
                 core,
                 alt_svc: alt_svc.clone(),
-                http2: self.sockets.http2,
+                http2: self.http2,
             };
-            let listeners = [(&self.sockets.http, None), (&self.sockets.https, self.tls.as_ref())];
-            for (bound, tls) in listeners {
-                let socket = bound.as_ref().and_then(|bound| bound.sockets[core].try_clone().ok());
-                let Some(socket) = socket else { continue };
-                let slots = Arc::clone(&self.slots);
-                let accept = tcp::serve(socket, tls.cloned(), slots, serving.clone());
-                self.drain.spawn_on(handle, async move { report(accept.await) });
+            let listeners = [
+                (&sockets.http, None, &gates.http),
+                (&sockets.https, self.tls.as_ref(), &gates.https),
+            ];
+            for (bound, tls, gate) in listeners {
+                let bound = bound.as_ref().map_or(&[][..], |bound| &bound.sockets);
+                for socket in share(bound, core, cores).filter_map(|one| one.try_clone().ok()) {
+                    let (slots, serving) = (Arc::clone(&self.slots), serving.clone());
+                    let (tls, gate) = (tls.cloned(), gate.clone());
+                    self.drain.spawn_on(handle, async move {
+                        report(tcp::serve(socket, tls, slots, serving, &gate).await);
+                    });
+                }
             }
             if let Some(quic) = &self.quic {
-                self.serve_quic(core, handle, Arc::clone(quic), serving);
+                let udp = share(&sockets.udp, core, cores);
+                let udp = udp.filter_map(|socket| socket.try_clone().ok()).collect();
+                // Two cores that read one socket would take each other's handshakes.
+                let reads = core < sockets.udp.len();
+                self.serve_quic(core, handle, Arc::clone(quic), udp, reads, serving);
             }
         }
     }
 
-    fn serve_quic(&self, core: usize, handle: &Handle, quic: Arc<Quic>, serving: Serving<App>) {
-        let Ok(socket) = self.sockets.udp[core].try_clone() else { return };
+    fn serve_quic(
+        &self,
+        core: usize,
+        handle: &Handle,
+        quic: Arc<Quic>,
+        sockets: Vec<UdpSocket>,
+        reads: bool,
+        serving: Serving<App>,
+    ) {
         let slots = Arc::clone(&self.slots);
         let admit: quic::Admit = Arc::new(move |peer| {
             slots.take(peer).map(|slot| Box::new(slot) as Box<dyn Any + Send>)
         });
         let drain = self.drain.clone();
         self.drain.spawn_on(handle, async move {
-            match quic.bind(core, socket, &drain) {
-                Ok(endpoint) => quic::serve(endpoint, serving, admit).await,
+            match quic.bind(core, sockets, reads, &drain) {
+                Ok(endpoint) => quic::serve(&quic, endpoint, serving, admit).await,
                 Err(error) => tracing::error!(%error, "HTTP/3 is not served on this core"),
             }
         });
@@ -395,65 +525,6 @@ fn report(ended: io::Result<()>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a listener cannot be served");
     }
-}
-
-fn cloned(sockets: &[TcpListener]) -> impl Iterator<Item = TcpListener> + '_ {
-    sockets.iter().filter_map(|socket| socket.try_clone().ok())
-}
-
-/// Every socket, bound before anything is served.
-struct Sockets {
-    http: Option<Bound>,
-    https: Option<Bound>,
-    admin: Option<Bound>,
-    /// One a core, on the port of `https`; none without HTTP/3.
-    udp: Vec<UdpSocket>,
-    http2: bool,
-}
-
-impl Sockets {
-    fn bind(config: &Config) -> Result<Self, Error> {
-        let cores = config.threads;
-        let tcp = |address: Option<SocketAddr>, sockets| {
-            address.map(|address| tcp::bind(address, sockets)).transpose()
-        };
-        let http = tcp(config.http, cores)?;
-        let admin = tcp(config.admin.listen, 1)?;
-        let mut tries = PORT_TRIES;
-        let (https, udp) = loop {
-            let https = tcp(config.https, cores)?;
-            let Some(bound) = https.as_ref().filter(|_| config.http3) else {
-                break (https, Vec::new());
-            };
-            match bind_udp(bound.address, cores) {
-                Ok(udp) => break (https, udp),
-                Err(_) if config.https.is_some_and(|asked| asked.port() == 0) && tries > 0 => {
-                    tries -= 1;
-                }
-                Err(source) => return Err(Error::BindUdp { address: bound.address, source }),
-            }
-        };
-        Ok(Self { http, https, admin, udp, http2: config.http2 })
-    }
-}
-
-fn bind_udp(address: SocketAddr, cores: usize) -> io::Result<Vec<UdpSocket>> {
-    let mut sockets = Vec::with_capacity(cores);
-    for core in 0..cores {
-        let domain = Domain::for_address(address);
-        let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        // The first is bound alone, so that a port in use is noticed; sharing begins after that.
-        if core > 0 {
-            socket.set_reuse_port(true)?;
-        }
-        socket.bind(&address.into())?;
-        socket.set_reuse_port(true)?;
-        sockets.push(socket.into());
-    }
-    Ok(sockets)
 }
 
 /// One thread and runtime a core.
@@ -492,10 +563,30 @@ impl Cores {
     }
 }
 
-/// The signals that end the server.
+/// Starts the process that is to take over. Where that fails, this one goes on.
+fn start_successor(service: &Service) {
+    service.reloading();
+    let serving_on = service.clone();
+    // The manager waits for `ready`, from whichever process.
+    if let Err(error) = spawn::successor(move || serving_on.ready()) {
+        tracing::error!(%error, "no successor can be started");
+        service.ready();
+    }
+}
+
+/// The signals that the server listens to.
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    replace: tokio::signal::unix::Signal,
+}
+
+/// What a signal asks for.
+enum Asked {
+    /// SIGTERM, SIGINT: to end.
+    End,
+    /// SIGUSR2: to start a process that takes over.
+    Replace,
 }
 
 impl Signals {
@@ -503,14 +594,21 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            replace: signal(SignalKind::user_defined2())?,
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.replace.recv() => Asked::Replace,
         }
+    }
+
+    /// The next one that asks to end.
+    async fn end(&mut self) {
+        while !matches!(self.next().await, Asked::End) {}
     }
 }
 
@@ -534,20 +632,4 @@ fn private_folder(path: &Path) -> Result<PathBuf, Error> {
         .create(path)
         .and_then(|()| path.canonicalize())
         .map_err(|source| Error::File { path: path.display().to_string(), source })
-}
-
-/// Written aside and renamed, so that whoever waits for it reads it whole.
-fn write_ready_file(path: &Path, addresses: &Addresses) -> io::Result<()> {
-    let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
-    let document = serde_json::json!({
-        "http": text(addresses.http),
-        "https": text(addresses.https),
-        "admin": text(addresses.admin),
-        "pid": std::process::id(),
-    });
-    let temporary = path.with_extension("tmp");
-    let mut file = fs::File::create(&temporary)?;
-    writeln!(file, "{document}")?;
-    file.sync_all()?;
-    fs::rename(temporary, path)
 }

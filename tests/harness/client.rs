@@ -33,7 +33,7 @@ pub enum Protocol {
 
 /// A request's body.
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
-type H3Sender = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
+pub(crate) type H3Sender = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
 
 pub(crate) enum Connection {
     H1(http1::SendRequest<Body>),
@@ -137,7 +137,7 @@ impl Client {
     {
         let (sender, driver) = http1::handshake(TokioIo::new(io)).await.unwrap();
         spawn(async move {
-            let _closed = driver.await;
+            let _closed = driver.with_upgrades().await;
         });
         let authority = format!("localhost:{}", address.port());
         Self { connection: Connection::H1(sender), authority, scheme }
@@ -180,6 +180,52 @@ impl Client {
         self.try_send(request).await
     }
 
+    /// GETs `path`, unless the server has said that it takes no more requests on this connection:
+    /// then it is `None`, and another connection is to be made.
+    ///
+    /// # Errors
+    /// When the exchange, once begun, does not end with a whole answer.
+    pub async fn get_if_open(&mut self, path: &str) -> anyhow::Result<Option<Answer>> {
+        let request = self.request(Method::GET, path).body(Bytes::new())?;
+        let whole = |request: Request<Bytes>| request.map(|body| Full::new(body).boxed_unsync());
+        let answer = match &mut self.connection {
+            Connection::H1(sender) => {
+                if sender.ready().await.is_err() {
+                    return Ok(None);
+                }
+                match sender.try_send_request(whole(request)).await {
+                    Ok(response) => collect(response).await?,
+                    Err(failed) => return unsent(failed),
+                }
+            }
+            Connection::H2(sender) => {
+                if sender.ready().await.is_err() {
+                    return Ok(None);
+                }
+                match sender.try_send_request(whole(request)).await {
+                    Ok(response) => collect(response).await?,
+                    Err(failed) => return unsent(failed),
+                }
+            }
+            Connection::H3 { sender, .. } => {
+                let mut stream = match sender.send_request(request.map(|_| ())).await {
+                    Ok(stream) => stream,
+                    // Refused by the library: nothing was sent.
+                    Err(h3::error::StreamError::RemoteClosing { .. }) => return Ok(None),
+                    Err(error) if error.is_h3_no_error() => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                };
+                stream.finish().await?;
+                let response = stream.recv_response().await?;
+                collect_h3(response, stream).await?
+            }
+        };
+        match &answer.broken {
+            None => Ok(Some(answer)),
+            Some(why) => anyhow::bail!("{why}"),
+        }
+    }
+
     /// POSTs `body` to `path`.
     pub async fn post(&mut self, path: &str, body: impl Into<Bytes>) -> Answer {
         let request = self.request(Method::POST, path).body(body.into()).unwrap();
@@ -219,6 +265,14 @@ impl Client {
                 collect_h3(response, stream).await
             }
         }
+    }
+}
+
+/// `None` if the request comes back: then it was not sent.
+fn unsent<T>(mut failed: hyper::client::conn::TrySendError<T>) -> anyhow::Result<Option<Answer>> {
+    match failed.take_message() {
+        Some(_) => Ok(None),
+        None => Err(failed.into_error().into()),
     }
 }
 

@@ -7,10 +7,12 @@ mod client;
 pub mod clients;
 mod server;
 mod stream;
+mod tunnel;
 
 pub use client::{Answer, Client, Protocol};
-pub use server::{Builder, TestServer, guest, guest_unless_skipped, wharf};
+pub use server::{Builder, Predecessor, TestServer, guest, guest_unless_skipped, wharf};
 pub use stream::{Incoming, Outgoing};
+pub use tunnel::{Tunnel, TunnelReader, TunnelWriter};
 
 /// Runs one test body against a server over HTTP/1.1, HTTP/2 and HTTP/3: three tests of one text.
 ///

@@ -134,37 +134,58 @@ impl Builder {
 
     /// Starts the server and waits until it is ready.
     pub async fn start(self) -> TestServer {
-        let ready_file = self.dir.path().join("ready.json");
-        let log = fs::File::create(self.dir.path().join("server.log")).unwrap();
         fs::write(self.dir.path().join("wharf.toml"), &self.config).unwrap();
-        let mut child = Command::new(wharf())
+        let mut command = Command::new(wharf());
+        let mut child = self.serve(&mut command, &[]).spawn().unwrap();
+        let ready = ready(self.dir.path(), &mut child).await;
+        self.server(child, &ready)
+    }
+
+    /// Starts the server with the program and first arguments of `launcher`, which becomes it.
+    pub async fn start_by(self, mut launcher: Command) -> TestServer {
+        fs::write(self.dir.path().join("wharf.toml"), &self.config).unwrap();
+        let mut child = self.serve(launcher.arg(wharf()), &[]).spawn().unwrap();
+        let ready = ready(self.dir.path(), &mut child).await;
+        self.server(child, &ready)
+    }
+
+    /// Adds everything that a server of this folder is started with; `more` are flags with values
+    /// that stand for those of the same names.
+    fn serve<'a>(&self, command: &'a mut Command, more: &[&str]) -> &'a mut Command {
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("server.log"))
+            .unwrap();
+        let path = |name: &str| self.dir.path().join(name).to_str().unwrap().to_owned();
+        let own = [
+            ("--config", path("wharf.toml")),
+            ("--http", "127.0.0.1:0".to_owned()),
+            ("--https", "127.0.0.1:0".to_owned()),
+            ("--admin", "127.0.0.1:0".to_owned()),
+            ("--data", path("data")),
+            ("--ready-file", path("ready.json")),
+        ];
+        // A flag may be given once: those of the test stand for the harness's own.
+        let given = |flag: &str| more.contains(&flag) || self.arguments.iter().any(|a| a == flag);
+        let own = own.iter().filter(|(flag, _)| !given(flag));
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let kept = arguments.chunks(2).filter(|pair| !more.contains(&pair[0])).flatten();
+        command
             .arg("serve")
             .arg(self.plugins())
-            .args(["--config", self.dir.path().join("wharf.toml").to_str().unwrap()])
-            .args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(["--data", self.dir.path().join("data").to_str().unwrap()])
-            .args(["--ready-file", ready_file.to_str().unwrap()])
-            .args(&self.arguments)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .args(own.flat_map(|(flag, value)| [*flag, value]))
+            .args(kept)
+            .args(more)
+            .envs(self.environment.clone())
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let begun = Instant::now();
-        let ready = loop {
-            if let Ok(text) = fs::read(&ready_file) {
-                break serde_json::from_slice::<Value>(&text).unwrap();
-            }
-            let log = || fs::read_to_string(self.dir.path().join("server.log")).unwrap();
-            if let Some(status) = child.try_wait().unwrap() {
-                panic!("the server ended with {status}:\n{}", log());
-            }
-            assert!(begun.elapsed() < READY_TIMEOUT, "the server is not ready:\n{}", log());
-            sleep(Duration::from_millis(20)).await;
-        };
+    }
+
+    fn server(self, child: Child, ready: &Value) -> TestServer {
         let address = |key: &str| ready[key].as_str().map(|text| text.parse().unwrap());
         TestServer {
             http: address("http"),
@@ -173,6 +194,26 @@ impl Builder {
             builder: self,
             child,
         }
+    }
+}
+
+/// Waits until `child` has written the ready file of its folder.
+async fn ready(dir: &Path, child: &mut Child) -> Value {
+    let begun = Instant::now();
+    let log = || fs::read_to_string(dir.join("server.log")).unwrap();
+    loop {
+        // It is another process's until this one has taken over.
+        if let Ok(text) = fs::read(dir.join("ready.json")) {
+            let ready: Value = serde_json::from_slice(&text).unwrap();
+            if ready["pid"].as_u64() == child.id().map(u64::from) {
+                return ready;
+            }
+        }
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("the server ended with {status}:\n{}", log());
+        }
+        assert!(begun.elapsed() < READY_TIMEOUT, "the server is not ready:\n{}", log());
+        sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -188,6 +229,21 @@ pub struct TestServer {
     child: Child,
 }
 
+/// A server that was taken over, and drains; killed when dropped.
+pub struct Predecessor(Child);
+
+impl Predecessor {
+    /// Waits for its end; its exit code.
+    pub async fn wait(&mut self) -> Option<i32> {
+        self.0.wait().await.unwrap().code()
+    }
+
+    /// Whether it is still there.
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
 impl TestServer {
     /// A server without plugins.
     pub fn builder() -> Builder {
@@ -199,6 +255,21 @@ impl TestServer {
     /// A server with one bare plugin.
     pub async fn with(name: &str, component: &[u8]) -> Self {
         Self::builder().plugin(name, component).start().await
+    }
+
+    /// Starts a process with the same folders, and `more` arguments, that takes over from this one.
+    /// Returns the old one once the new one serves.
+    pub async fn take_over(&mut self, more: &[&str]) -> Predecessor {
+        let child = self.successor(more);
+        let old = std::mem::replace(&mut self.child, child);
+        ready(self.builder.dir.path(), &mut self.child).await;
+        Predecessor(old)
+    }
+
+    /// Starts a process that is to take over, and leaves it to the caller.
+    pub fn successor(&self, more: &[&str]) -> Child {
+        let mut command = Command::new(wharf());
+        self.builder.serve(&mut command, more).arg("--takeover").spawn().unwrap()
     }
 
     /// The server's own folder.

@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a failing test must panic")]
 
 mod admin;
+mod cancelled;
 mod capabilities;
 mod clients;
 mod control;
 mod download;
 mod drain;
+mod early_data;
+mod files;
 mod hints;
 mod hostile;
 mod listeners;
@@ -17,4 +20,8 @@ mod protocols;
 mod push;
 mod reload;
 mod smuggling;
+mod static_folders;
+mod store;
 mod streaming;
+mod takeover;
+mod upgrade;

@@ -3,10 +3,14 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
 use wharf_tests::{Protocol, TestServer, clients, each_protocol};
 
 async fn server() -> TestServer {
@@ -93,12 +97,12 @@ each_protocol!(a_response_past_the_deadline_of_its_plugin_is_cut_off, |protocol|
     assert!(on_time.broken.is_none(), "{on_time:?}");
 });
 
-each_protocol!(every_line_is_answered_before_the_next_is_sent, |protocol| async move {
+each_protocol!(ten_thousand_lines_are_answered_in_lock_step, |protocol| async move {
     let server = server().await;
     let mut client = server.client(protocol).await;
 
     let (mut outgoing, mut incoming) = client.duplex("/duplex").await;
-    for i in 0..200 {
+    for i in 0..10_000 {
         outgoing.write(format!("line {i}\n")).await;
         assert_eq!(incoming.line().await, Some(format!("line {i}")));
     }
@@ -164,8 +168,7 @@ each_protocol!(a_log_is_followed_through_rotation_and_truncation, |protocol| asy
 
 #[tokio::test]
 async fn following_a_log_ends_when_the_client_leaves() {
-    // Not HTTP/1.1: a client that closed its connection may still read until a write fails.
-    for protocol in [Protocol::H2, Protocol::H3] {
+    for protocol in [Protocol::H1, Protocol::H1Tls, Protocol::H2, Protocol::H3] {
         let server = server().await;
         append(&log(&server), "before\n");
         let mut client = server.client(protocol).await;
@@ -182,11 +185,70 @@ each_protocol!(work_for_a_client_that_left_is_cancelled, |protocol| async move {
     let mut client = server.client(protocol).await;
     let mut long = client.open("/long").await;
     assert_eq!(long.line().await.as_deref(), Some("Progress: 10%"));
+    let left = Instant::now();
 
     drop((long, client));
-
     server.until_printed("streaming", "request cancelled").await;
+
+    // Not with the next line, which would be a second later.
+    assert!(left.elapsed() < Duration::from_millis(800), "{:?}", left.elapsed());
+    server.until_registered("streaming", |entry| entry["in_flight"] == 0).await;
 });
+
+#[tokio::test]
+async fn a_curl_that_is_killed_cancels_its_request() {
+    let server = server().await;
+    let ca = server.ca();
+    let https = format!("https://localhost:{}/long", server.https.unwrap().port());
+    let http = format!("http://{}/long", server.http.unwrap());
+
+    for (cancelled, (version, url)) in
+        [("--http1.1", &http), ("--http1.1", &https), ("--http2", &https)].iter().enumerate()
+    {
+        let mut curl = Command::new("curl")
+            .args(["-s", "-N", version, "--cacert", ca.to_str().unwrap(), url])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut line = [0; "Progress: 10%".len()];
+        curl.stdout.as_mut().unwrap().read_exact(&mut line).await.unwrap();
+        let killed = Instant::now();
+
+        curl.kill().await.unwrap();
+        let cancellations = || {
+            let log = server.data().join("logs/plugins/streaming.log");
+            let log = fs::read_to_string(log).unwrap_or_default();
+            log.matches("request cancelled").count()
+        };
+        while cancellations() <= cancelled && killed.elapsed() < Duration::from_secs(10) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+
+        assert!(killed.elapsed() < Duration::from_millis(800), "{version} {url}");
+    }
+    server.until_registered("streaming", |entry| entry["in_flight"] == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_has_only_finished_sending_gets_the_whole_response() {
+    let server = server().await;
+    let mut socket = TcpStream::connect(server.http.unwrap()).await.unwrap();
+
+    socket.write_all(b"GET /flush HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"First chunk\n\r\n") {
+        answer.push(socket.read_u8().await.unwrap());
+    }
+    socket.shutdown().await.unwrap();
+    socket.read_to_end(&mut answer).await.unwrap();
+
+    // Probes are zeros before the size of the next chunk (RFC 9112 §7.1).
+    let answer = String::from_utf8(answer).unwrap();
+    let (_, rest) = answer.split_once("First chunk\n\r\n").unwrap();
+    assert!(rest.starts_with("00") && rest.contains("Second chunk"), "{rest}");
+    assert!(rest.ends_with("0\r\n\r\n"), "{rest}");
+}
 
 #[tokio::test]
 async fn only_files_right_in_the_granted_folder_can_be_followed() {

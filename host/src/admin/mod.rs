@@ -48,6 +48,8 @@ pub struct PluginStatus {
     pub mode: Option<String>,
     /// Instances alive.
     pub instances: u64,
+    /// Requests that it works on; a switched connection counts until the plugin has let go of it.
+    pub in_flight: u64,
     /// Why it is not served, or why its newest file is not.
     pub last_error: Option<String>,
 }
@@ -297,7 +299,7 @@ mod tests {
         assert_eq!(response.headers()[CONTENT_TYPE], JSON);
         assert_eq!(
             text(response).await,
-            r#"[{"name":"shop","state":"serving","version":null,"world":null,"routes":["/shop/*"],"mode":null,"instances":0,"last_error":null}]"#
+            r#"[{"name":"shop","state":"serving","version":null,"world":null,"routes":["/shop/*"],"mode":null,"instances":0,"in_flight":0,"last_error":null}]"#
         );
     }
 

@@ -122,12 +122,15 @@ mod tests {
             "off",
             "--http3",
             "on",
+            "--early-data",
+            "off",
             "--ready-file",
             "r",
             "--log-format",
             "json",
             "--config",
             "w.toml",
+            "--takeover",
             "--threads",
             "2",
             "--drain-limit",
@@ -138,6 +141,7 @@ mod tests {
 
         let Command::Serve(serve) = arguments.command else { panic!("not serve") };
         assert_eq!(serve.settings.plugins, Some("apps".into()));
+        assert_eq!(serve.settings.takeover.map(|switch| switch.0), Some(true));
         assert_eq!(serve.settings.tls_cert, [PathBuf::from("a.pem"), PathBuf::from("b.pem")]);
         assert_eq!(serve.settings.tls_key, [PathBuf::from("a.key"), PathBuf::from("b.key")]);
         assert!(serve.check && serve.config == Some("w.toml".into()));

@@ -3,9 +3,10 @@
 use std::env;
 use std::process::ExitCode;
 
-use super::{FAILED, ServeArguments, complain, refuse_configuration};
+use super::{FAILED, ServeArguments, WRONG_USAGE, complain, refuse_configuration};
 use crate::config::Config;
 use crate::server::{self, Addresses};
+use crate::takeover::activation;
 
 pub(super) fn run(arguments: ServeArguments) -> ExitCode {
     let variable = |name: &str| env::var_os(name);
@@ -16,7 +17,15 @@ pub(super) fn run(arguments: ServeArguments) -> ExitCode {
     if arguments.check {
         return show(&config);
     }
-    match server::run(config, announce) {
+    // Before any thread runs: it changes the environment.
+    let passed = match activation::from_environment(&config) {
+        Ok(passed) => passed,
+        Err(error) => {
+            complain(&error, Some(error.hint()));
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
+    match server::run(config, passed, announce) {
         Ok(server::Outcome::Drained) => ExitCode::SUCCESS,
         Ok(server::Outcome::CutOff) => ExitCode::from(FAILED),
         Err(error) => {

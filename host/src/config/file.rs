@@ -37,7 +37,9 @@ pub struct FileConfig {
     tls_key: Option<OneOrMany>,
     http2: Option<Switch>,
     http3: Option<Switch>,
+    early_data: Option<Switch>,
     ready_file: Option<PathBuf>,
+    takeover: Option<Switch>,
     log_format: Option<LogFormat>,
     threads: Option<usize>,
     drain_limit: Option<DurationValue>,
@@ -72,6 +74,7 @@ pub struct FileLimits {
     body_idle_timeout: Option<Spanned<DurationValue>>,
     body_min_rate: Option<Spanned<SizeValue>>,
     write_idle_timeout: Option<Spanned<DurationValue>>,
+    switch_idle_timeout: Option<Spanned<DurationValue>>,
     half_close_grace: Option<Spanned<DurationValue>>,
     connections: Option<Spanned<u64>>,
     connections_per_address: Option<Spanned<u64>>,
@@ -156,7 +159,9 @@ impl FileConfig {
             tls_key: paths(self.tls_key.take()),
             http2: self.http2,
             http3: self.http3,
+            early_data: self.early_data,
             ready_file: self.ready_file.take().map(path),
+            takeover: self.takeover,
             log_format: self.log_format,
             threads: self.threads,
             drain_limit: self.drain_limit.map(|value| value.0),
@@ -190,6 +195,13 @@ impl FileLimits {
             self.write_idle_timeout,
             STILL,
             &mut limits.write_idle_timeout,
+        )?;
+        limits.switch_idle_timeout = limits.idle_timeout;
+        s.time(
+            "switch-idle-timeout",
+            self.switch_idle_timeout,
+            STILL,
+            &mut limits.switch_idle_timeout,
         )?;
         s.time("half-close-grace", self.half_close_grace, GRACE, &mut limits.half_close_grace)?;
         s.count("connections", self.connections, 1..=10_000_000, &mut limits.connections)?;

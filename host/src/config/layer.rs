@@ -44,9 +44,22 @@ pub struct Layer {
     /// Whether HTTP/3 is offered [env: WHARF_HTTP3] [default: on]
     #[arg(long, value_name = "on|off")]
     pub http3: Option<Switch>,
+    /// Whether safe requests are taken in 0-RTT data over HTTP/3 [env: WHARF_EARLY_DATA] [default: on]
+    #[arg(long, value_name = "on|off")]
+    pub early_data: Option<Switch>,
     /// Written once ready: JSON with the real addresses and the process id [env: WHARF_READY_FILE]
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+    /// Take over the sockets of the process that serves with the same data folder, and let it drain;
+    /// without such a process, just start [env: WHARF_TAKEOVER] [default: off]
+    #[arg(
+        long,
+        value_name = "on|off",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "on"
+    )]
+    pub takeover: Option<Switch>,
     /// Log lines for people or for machines [env: WHARF_LOG_FORMAT] [default: text]
     #[arg(long, value_name = "text|json")]
     pub log_format: Option<LogFormat>,
@@ -77,7 +90,9 @@ impl Layer {
             tls_key: environment.paths("WHARF_TLS_KEY")?,
             http2: environment.parse("WHARF_HTTP2", Switch::from_str)?,
             http3: environment.parse("WHARF_HTTP3", Switch::from_str)?,
+            early_data: environment.parse("WHARF_EARLY_DATA", Switch::from_str)?,
             ready_file: environment.path("WHARF_READY_FILE"),
+            takeover: environment.parse("WHARF_TAKEOVER", Switch::from_str)?,
             log_format: environment.parse("WHARF_LOG_FORMAT", LogFormat::from_str)?,
             threads: environment.parse("WHARF_THREADS", usize::from_str)?,
             drain_limit: environment.parse("WHARF_DRAIN_LIMIT", parse_duration)?,
@@ -103,7 +118,9 @@ impl Layer {
             tls_key,
             http2: self.http2.or(below.http2),
             http3: self.http3.or(below.http3),
+            early_data: self.early_data.or(below.early_data),
             ready_file: self.ready_file.or(below.ready_file),
+            takeover: self.takeover.or(below.takeover),
             log_format: self.log_format.or(below.log_format),
             threads: self.threads.or(below.threads),
             drain_limit: self.drain_limit.or(below.drain_limit),

@@ -75,8 +75,12 @@ pub struct Config {
     pub http2: bool,
     /// HTTP/3 is offered, where `https` is.
     pub http3: bool,
+    /// Requests with safe methods are taken as TLS early data (RFC 8470), over HTTP/3.
+    pub early_data: bool,
     /// Written once ready.
     pub ready_file: Option<PathBuf>,
+    /// The process that serves with the same data folder is taken over: no.
+    pub takeover: bool,
     /// Cores to serve on: all that the process may use.
     pub threads: usize,
     /// Threads that compile: half the cores, at least one.
@@ -313,7 +317,9 @@ impl Config {
             certificates: pair(layer.tls_cert, layer.tls_key)?,
             http2: layer.http2.is_none_or(|switch| switch.0),
             http3: layer.http3.is_none_or(|switch| switch.0),
+            early_data: layer.early_data.is_none_or(|switch| switch.0),
             ready_file: layer.ready_file,
+            takeover: layer.takeover.is_some_and(|switch| switch.0),
             threads,
             compile_threads,
             drain_limit,

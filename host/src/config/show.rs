@@ -37,9 +37,11 @@ impl Config {
         }
         writeln!(out, "http2 = {}", quoted(Switch(self.http2)))?;
         writeln!(out, "http3 = {}", quoted(Switch(self.http3)))?;
+        writeln!(out, "early-data = {}", quoted(Switch(self.early_data)))?;
         if let Some(file) = &self.ready_file {
             writeln!(out, "ready-file = {}", path(file))?;
         }
+        writeln!(out, "takeover = {}", quoted(Switch(self.takeover)))?;
         writeln!(out, "log-format = {}", quoted(self.log.format))?;
         writeln!(out, "threads = {}", self.threads)?;
         writeln!(out, "compile-threads = {}", self.compile_threads)?;
@@ -59,6 +61,7 @@ impl Config {
             ("idle-timeout", limits.idle_timeout),
             ("body-idle-timeout", limits.body_idle_timeout),
             ("write-idle-timeout", limits.write_idle_timeout),
+            ("switch-idle-timeout", limits.switch_idle_timeout),
             ("half-close-grace", limits.half_close_grace),
             ("admit-wait", self.admission.wait),
         ] {

@@ -60,9 +60,11 @@ fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
     assert_eq!(config.http, address("127.0.0.1:3"));
     assert_eq!(config.https, address("127.0.0.1:8443"));
     assert_eq!(config.admin.listen, None);
-    assert!(!config.http2 && config.http3);
+    assert!(!config.http2 && config.http3 && config.early_data);
 
     let bench = bench.variable("WHARF_HTTP", "127.0.0.1:2").variable("WHARF_HTTP2", "on");
+    let bench = bench.variable("WHARF_EARLY_DATA", "off");
+    assert!(!bench.load(Layer::default()).unwrap().early_data);
     assert_eq!(bench.load(Layer::default()).unwrap().http, address("127.0.0.1:2"));
     assert!(bench.load(Layer::default()).unwrap().http2);
     assert_eq!(bench.load(http("127.0.0.1:1")).unwrap().http, address("127.0.0.1:1"));

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::control::Control;
 use super::limits::{BODY_IDLE_TIMEOUT, BODY_MIN_RATE, Limits};
+use super::switch::Switch;
 use super::validate;
 use crate::plugin::Failure;
 
@@ -288,11 +289,16 @@ pub struct ResponseBody {
     held: Vec<Box<dyn Any + Send>>,
     observer: Option<Box<dyn BodyObserver>>,
     control: Option<Arc<Control>>,
+    switch: Option<Box<Switch>>,
     when_sent: Option<WhenSent>,
 }
 
 /// What happens when a response was sent to its end.
-type WhenSent = Box<dyn FnOnce() + Send>;
+pub(super) struct WhenSent {
+    act: Box<dyn FnOnce() + Send>,
+    /// The protocol has asked for more than there is, once.
+    asked: bool,
+}
 
 impl ResponseBody {
     /// No body at all.
@@ -311,20 +317,59 @@ impl ResponseBody {
         Self::from_inner(Inner::Stream(body))
     }
 
+    /// No body: once the head is sent, the stream leaves HTTP.
+    pub fn switching(switch: Switch) -> Self {
+        let mut body = Self::empty();
+        body.switch = Some(Box::new(switch));
+        body
+    }
+
+    /// Whether the stream leaves HTTP after the head.
+    pub fn is_switching(&self) -> bool {
+        self.switch.is_some()
+    }
+
+    /// For the protocol: the switch, to be run once the head is sent. The body is kept meanwhile.
+    pub(in crate::http) fn take_switch(&mut self) -> Option<Switch> {
+        self.switch.take().map(|switch| *switch)
+    }
+
+    /// For the protocol: the switch is over, after so many bytes to the client.
+    pub(in crate::http) fn end_switch(&mut self, sent: usize, end: Result<(), &BodyError>) {
+        if let Some(observer) = &mut self.observer {
+            observer.sent(sent);
+        }
+        self.finish(end);
+    }
+
     fn from_inner(inner: Inner) -> Self {
-        Self { inner, held: Vec::new(), observer: None, control: None, when_sent: None }
+        Self {
+            inner,
+            held: Vec::new(),
+            observer: None,
+            control: None,
+            switch: None,
+            when_sent: None,
+        }
     }
 
     /// The same body, which calls `act` once, when the protocol has taken its last byte and asks for
     /// more: never for a body that is given up, breaks off, or is not sent because of HEAD.
     #[must_use]
     pub fn when_sent(mut self, act: impl FnOnce() + Send + 'static) -> Self {
-        self.when_sent = Some(Box::new(act));
+        self.when_sent = Some(WhenSent { act: Box::new(act), asked: false });
+        self
+    }
+
+    /// The same body, at whose end happens what `take_end` took from another.
+    #[must_use]
+    pub(super) fn with_end(mut self, end: Option<WhenSent>) -> Self {
+        self.when_sent = end;
         self
     }
 
     /// Takes what is to happen at the end, for the body that takes this one's place.
-    pub(super) fn take_when_sent(&mut self) -> Option<WhenSent> {
+    pub(super) fn take_end(&mut self) -> Option<WhenSent> {
         self.when_sent.take()
     }
 
@@ -399,8 +444,15 @@ impl Body for ResponseBody {
             match polled {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) => {
-                    if let Some(act) = this.when_sent.take() {
-                        act();
+                    if let Some(when_sent) = &mut this.when_sent
+                        && !std::mem::replace(&mut when_sent.asked, true)
+                    {
+                        // HTTP/1.1 collects small pieces before it writes them: it does so now.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    if let Some(when_sent) = this.when_sent.take() {
+                        (when_sent.act)();
                     }
                     this.finish(Ok(()));
                     return Poll::Ready(None);

@@ -42,6 +42,10 @@ pub enum Persistence {
     },
 }
 
+/// Extension of a request that arrived as early data, which can be replayed (RFC 8470).
+#[derive(Clone, Copy, Debug)]
+pub struct EarlyData;
+
 /// Facts of the TLS session.
 #[derive(Clone, Debug)]
 pub struct TlsFacts {
@@ -74,6 +78,7 @@ pub struct Conn {
     pub tls: Option<TlsFacts>,
     requests: AtomicU64,
     active: AtomicUsize,
+    switched: AtomicUsize,
     states: Arc<ConnStates>,
 }
 
@@ -82,11 +87,11 @@ pub struct Conn {
 pub struct ConnStates {
     /// Accepted since start.
     pub accepted: AtomicU64,
-    /// Open with at least one exchange.
+    /// Open with at least one exchange, and none that has left HTTP.
     pub active: AtomicU64,
     /// Open without one.
     pub idle: AtomicU64,
-    /// Switched to another protocol.
+    /// Open with a stream that has switched to another protocol.
     pub hijacked: AtomicU64,
     /// Closed since start.
     pub closed: AtomicU64,
@@ -174,6 +179,7 @@ impl Conn {
             tls,
             requests: AtomicU64::new(0),
             active: AtomicUsize::new(0),
+            switched: AtomicUsize::new(0),
             states,
         })
     }
@@ -207,6 +213,16 @@ impl Conn {
         }
         ActiveExchange(Arc::clone(self))
     }
+
+    /// Counts a stream that has left HTTP for as long as the returned guard lives, which is no
+    /// longer than its exchange's.
+    pub fn begin_switch(self: &Arc<Self>) -> SwitchedExchange {
+        if self.switched.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.states.active.fetch_sub(1, Ordering::Relaxed);
+            self.states.hijacked.fetch_add(1, Ordering::Relaxed);
+        }
+        SwitchedExchange(Arc::clone(self))
+    }
 }
 
 impl Drop for Conn {
@@ -215,6 +231,20 @@ impl Drop for Conn {
         self.states.idle.fetch_sub(1, Ordering::Relaxed);
         self.states.open[self.protocol as usize].fetch_sub(1, Ordering::Relaxed);
         self.states.closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Keeps its connection counted as hijacked.
+#[derive(Debug)]
+pub struct SwitchedExchange(Arc<Conn>);
+
+impl Drop for SwitchedExchange {
+    fn drop(&mut self) {
+        let conn = &self.0;
+        if conn.switched.fetch_sub(1, Ordering::Relaxed) == 1 {
+            conn.states.hijacked.fetch_sub(1, Ordering::Relaxed);
+            conn.states.active.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -110,7 +110,7 @@ pub fn controlled(mut body: ResponseBody, control: &Arc<Control>) -> ResponseBod
     if body.is_here() && control.is_idle() {
         return body;
     }
-    let when_sent = body.take_when_sent();
+    let end = body.take_end();
     let controlled = Controlled {
         inner: body,
         control: Arc::clone(control),
@@ -120,11 +120,7 @@ pub fn controlled(mut body: ResponseBody, control: &Arc<Control>) -> ResponseBod
         ended: false,
         bucket: Bucket { tokens: 0.0, filled: None },
     };
-    let body = ResponseBody::stream(Box::pin(controlled)).under(Arc::clone(control));
-    match when_sent {
-        Some(act) => body.when_sent(act),
-        None => body,
-    }
+    ResponseBody::stream(Box::pin(controlled)).under(Arc::clone(control)).with_end(end)
 }
 
 impl Controlled {

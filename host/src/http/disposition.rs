@@ -79,11 +79,31 @@ fn is_hidden(c: char) -> bool {
 /// The media type that a name's extension stands for. Text is taken for UTF-8.
 pub fn content_type(name: &str) -> HeaderValue {
     let Some(guess) = mime_guess::from_path(name).first_raw() else { return UNKNOWN_TYPE };
+    // RFC 9239 §6 made the other names of it obsolete.
+    let guess = if guess == "application/javascript" { "text/javascript" } else { guess };
     if guess.starts_with("text/") {
         let text = format!("{guess}; charset=utf-8");
         return HeaderValue::try_from(text).unwrap_or(UNKNOWN_TYPE);
     }
     HeaderValue::from_static(guess)
+}
+
+/// Whether files of this type are worth a coding: not those that are compressed as they are.
+pub fn is_compressible(content_type: &HeaderValue) -> bool {
+    let Ok(text) = content_type.to_str() else { return false };
+    let text = text.split(';').next().unwrap_or_default().trim_end();
+    let (kind, subtype) = text.split_once('/').unwrap_or((text, ""));
+    match kind {
+        "text" => true,
+        "image" => matches!(subtype, "svg+xml" | "bmp" | "x-icon" | "vnd.microsoft.icon"),
+        "font" => matches!(subtype, "ttf" | "otf" | "sfnt" | "collection"),
+        "application" => {
+            subtype.ends_with("json")
+                || subtype.ends_with("xml")
+                || matches!(subtype, "wasm" | "javascript" | "manifest+json" | "octet-stream")
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -277,3 +277,168 @@ fn without_content(mut head: response::Parts) -> Response<ResponseBody> {
     }
     Response::from_parts(head, ResponseBody::empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use http::HeaderName;
+    use http_body::Body;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::http::control::{Control, controlled};
+
+    fn wanted(method: &Method, fields: &[(&str, &str)]) -> Wanted {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        Wanted::of(method, &headers)
+    }
+
+    async fn once(folder: &Path, wanted: &Wanted) -> FileReply {
+        let source = Source {
+            folder: folder.to_owned(),
+            path: "f.txt".to_owned(),
+            links: Links::Refused,
+            content_type: None,
+            disposition: None,
+            deletion: Some(Deletion { folder: folder.to_owned(), path: "f.txt".to_owned() }),
+            precompressed: true,
+        };
+        source.open(wanted, Readers::default()).await.unwrap()
+    }
+
+    fn head(status: u16) -> response::Parts {
+        Response::builder().status(status).body(()).unwrap().into_parts().0
+    }
+
+    fn folder(bytes: usize) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("f.txt"), vec![b'x'; bytes]).unwrap();
+        folder
+    }
+
+    #[tokio::test]
+    async fn a_file_is_deleted_after_the_last_byte_of_all_of_it_alone() {
+        for (what, method, fields, status, deleted) in [
+            ("all of it", Method::GET, &[][..], 200, true),
+            ("HEAD", Method::HEAD, &[], 200, false),
+            ("a part", Method::GET, &[("range", "bytes=0-0")], 200, false),
+            ("all of it as a part", Method::GET, &[("range", "bytes=0-")], 200, false),
+            ("several parts", Method::GET, &[("range", "bytes=0-0,-1")], 200, false),
+            ("no part", Method::GET, &[("range", "bytes=999999-")], 200, false),
+            ("a range to ignore", Method::GET, &[("range", "bytes=x")], 200, true),
+            ("not modified", Method::GET, &[("if-none-match", "*")], 200, false),
+            ("failed", Method::GET, &[("if-match", "\"x\"")], 200, false),
+            ("an error page", Method::GET, &[], 404, false),
+            ("the answer to a POST", Method::POST, &[], 200, false),
+        ] {
+            for (bytes, rate) in [(1000, None), (300_000, None), (300_000, Some(u64::MAX / 4))] {
+                let folder = folder(bytes);
+                let reply = once(folder.path(), &wanted(&method, fields)).await;
+                let control = Arc::new(Control::default());
+                control.set_rate(rate);
+
+                let body = controlled(reply.respond(head(status)).into_body(), &control);
+                let _sent = body.collect().await.unwrap();
+
+                let exists = folder.path().join("f.txt").exists();
+                assert_eq!(exists, !deleted, "{what}, {bytes} bytes, {rate:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_empty_file_is_deleted_as_well() {
+        let folder = folder(0);
+        let reply = once(folder.path(), &wanted(&Method::GET, &[])).await;
+
+        let body = reply.respond(head(200)).into_body();
+        assert!(!body.is_end_stream());
+        let _nothing = body.collect().await.unwrap();
+
+        assert!(!folder.path().join("f.txt").exists());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_given_up_deletes_nothing() {
+        for bytes in [1000, 300_000] {
+            let folder = folder(bytes);
+            let reply = once(folder.path(), &wanted(&Method::GET, &[])).await;
+
+            let mut body = reply.respond(head(200)).into_body();
+            let mut sent = 0;
+            while sent < bytes {
+                sent += body.frame().await.unwrap().unwrap().into_data().unwrap().len();
+            }
+            // All was taken; nobody said that it is on its way.
+            drop(body);
+
+            assert!(folder.path().join("f.txt").exists(), "{bytes}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_304_says_what_rfc_9110_wants_and_no_more() {
+        let folder = folder(10);
+        let reply = once(folder.path(), &wanted(&Method::GET, &[("if-none-match", "*")])).await;
+        let mut head = head(200);
+        for (name, value) in [
+            ("cache-control", "max-age=1"),
+            ("content-type", "text/x"),
+            ("content-length", "7"),
+            ("vary", "cookie"),
+        ] {
+            head.headers.insert(name, HeaderValue::from_static(value));
+        }
+
+        let response = reply.respond(head);
+
+        // §15.4.5.
+        assert_eq!(response.status(), 304);
+        for name in ["etag", "last-modified", "cache-control", "vary"] {
+            assert!(response.headers().contains_key(name), "{name}");
+        }
+        for name in ["content-type", "content-length", "content-range"] {
+            assert!(!response.headers().contains_key(name), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_modification_in_the_future_is_told_as_now() {
+        let folder = folder(10);
+        let file = fs::File::options().write(true).open(folder.path().join("f.txt")).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(86_400)).unwrap();
+        let reply = once(folder.path(), &wanted(&Method::GET, &[])).await;
+        let now = SystemTime::now();
+
+        let response = reply.respond_at(head(200), now);
+
+        let told = httpdate::fmt_http_date(now);
+        assert_eq!(response.headers()["last-modified"], told.as_str());
+    }
+
+    #[test]
+    fn vary_is_said_once() {
+        for (given, expected) in [
+            (None, "accept-encoding"),
+            (Some("cookie"), "cookie|accept-encoding"),
+            (Some("Accept-Encoding, cookie"), "Accept-Encoding, cookie"),
+            (Some("*"), "*"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.extend(given.map(|value| (VARY, HeaderValue::from_static(value))));
+
+            vary(&mut headers);
+
+            let values: Vec<_> =
+                headers.get_all(VARY).iter().map(|value| value.to_str().unwrap()).collect();
+            assert_eq!(values.join("|"), expected);
+        }
+    }
+}

@@ -23,6 +23,7 @@ use super::limits::Limits;
 use super::{Handle, Serving, conn::Conn};
 
 mod push;
+mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -72,6 +73,8 @@ fn builder(limits: &Limits) -> h2::server::Builder {
         .max_frame_size(MAX_FRAME_BYTES)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_streams(limits.streams)
+        // RFC 8441 §3.
+        .enable_connect_protocol()
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .max_pending_accept_reset_streams(limits.h2_pending_resets)
@@ -161,6 +164,10 @@ where
     let mut phase = Phase::Open;
     let mut idle_since = Some(Instant::now());
     let mut draining = pin!(serving.drain.draining());
+    // Where another process goes on serving, a client that has just come gets its first answer
+    // before it is sent away.
+    let mut leave_at = None;
+    let mut is_fresh = true;
     let mut clock: Pin<&mut Sleep> = pin!(tokio::time::sleep(Duration::ZERO));
 
     // One poll does everything once: frames in, exchanges, clock. What the exchanges queue wakes
@@ -178,6 +185,7 @@ where
                             Arc::clone(serving),
                         );
                         exchanges.push(contained(Either::Left(exchange)));
+                        is_fresh = false;
                     }
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
@@ -207,7 +215,15 @@ where
                 (false, Some(_)) => idle_since = None,
                 _ => {}
             }
-            if phase == Phase::Open && draining.as_mut().poll(cx).is_ready() {
+            if leave_at.is_none() && draining.as_mut().poll(cx).is_ready() {
+                let at = Instant::now() + serving.drain.patience();
+                leave_at = Some(at);
+                if clock.deadline() > at {
+                    clock.as_mut().reset(at);
+                }
+            }
+            if phase == Phase::Open && leave_at.is_some_and(|at| !is_fresh || Instant::now() >= at)
+            {
                 phase = leave(&mut connection, &mut clock);
                 continue;
             }
@@ -215,7 +231,10 @@ where
                 return Poll::Pending;
             }
             match due(Instant::now(), phase, idle_since, watch, &serving.limits) {
-                Due::Later(at) => clock.as_mut().reset(at),
+                Due::Later(at) => {
+                    let leave_at = leave_at.filter(|_| phase == Phase::Open);
+                    clock.as_mut().reset(leave_at.map_or(at, |leave_at| leave_at.min(at)));
+                }
                 Due::Leave => phase = leave(&mut connection, &mut clock),
                 Due::End(reason) => phase = end(&mut connection, reason, &mut clock),
                 Due::Drop => return Poll::Ready(Ok(())),

@@ -18,6 +18,9 @@ pub const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const BODY_MIN_RATE: u64 = 240;
 /// A response of which the client takes no byte for this long.
 pub const WRITE_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A stream that has switched to another protocol, on which no byte moves either way. Where only
+/// `idle-timeout` is configured, that holds here too.
+pub const SWITCH_IDLE_TIMEOUT: Duration = IDLE_TIMEOUT;
 /// What is read and thrown away of a request body that the plugin left unread: to keep an HTTP/1.1
 /// connection, and not to reset an HTTP/2 stream that has its response.
 pub const DISCARD_BYTES: u64 = 256 * 1024;
@@ -64,6 +67,8 @@ pub struct Limits {
     pub body_min_rate: u64,
     /// [`WRITE_IDLE_TIMEOUT`].
     pub write_idle_timeout: Duration,
+    /// [`SWITCH_IDLE_TIMEOUT`].
+    pub switch_idle_timeout: Duration,
     /// [`HALF_CLOSE_GRACE`].
     pub half_close_grace: Duration,
     /// [`MAX_CONNECTIONS`].
@@ -96,6 +101,7 @@ impl Default for Limits {
             body_idle_timeout: BODY_IDLE_TIMEOUT,
             body_min_rate: BODY_MIN_RATE,
             write_idle_timeout: WRITE_IDLE_TIMEOUT,
+            switch_idle_timeout: SWITCH_IDLE_TIMEOUT,
             half_close_grace: HALF_CLOSE_GRACE,
             connections: MAX_CONNECTIONS,
             connections_per_address: MAX_CONNECTIONS_PER_ADDRESS,

@@ -26,6 +26,7 @@ pub mod push;
 pub mod range;
 pub mod rejection;
 pub mod settle;
+pub mod switch;
 pub mod validate;
 
 use self::body::{RequestBody, ResponseBody};

@@ -47,6 +47,9 @@ pub enum Rejection {
     /// 421: this connection does not speak for that authority.
     #[error("this connection does not speak for that authority")]
     Misdirected,
+    /// 425: it arrived as early data, which can be replayed, and its method is not safe (RFC 8470).
+    #[error("the request came as early data, which can be replayed: send it again")]
+    TooEarly,
     /// 431.
     #[error("the request's fields are larger than {limit} bytes or more than {count}")]
     FieldsTooLarge {
@@ -86,6 +89,7 @@ impl Rejection {
             Self::MethodNotAllowed { .. } => "method-not-allowed",
             Self::RequestTimeout => "request-timeout",
             Self::BodyTooLarge { .. } => "body-too-large",
+            Self::TooEarly => "too-early",
             Self::UriTooLong { .. } => "uri-too-long",
             Self::ExpectationFailed => "expectation-failed",
             Self::Misdirected => "misdirected",
@@ -105,6 +109,7 @@ impl Rejection {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooEarly => StatusCode::TOO_EARLY,
             Self::UriTooLong { .. } => StatusCode::URI_TOO_LONG,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -118,7 +123,13 @@ impl Rejection {
     /// Whether an HTTP/1.1 connection must end after the response, because what follows on it
     /// cannot be told apart from this request.
     pub fn closes(&self) -> bool {
-        !matches!(self, Self::NotFound | Self::MethodNotAllowed { .. } | Self::Overloaded { .. })
+        !matches!(
+            self,
+            Self::NotFound
+                | Self::MethodNotAllowed { .. }
+                | Self::Overloaded { .. }
+                | Self::TooEarly
+        )
     }
 
     /// The response, with `request_id` in its problem document where one was given.

@@ -40,7 +40,7 @@ const STRIPPED: [&str; 12] = [
 
 /// Fields that a `Connection` option must not name: a recipient that obeyed would lose what the
 /// message means (RFC 9110 §7.6.1: only fields for the immediate recipient may be named).
-const NEVER_HOP_BY_HOP: [&str; 16] = [
+const NEVER_HOP_BY_HOP: [&str; 17] = [
     "authorization",
     "cache-control",
     "content-encoding",
@@ -48,6 +48,7 @@ const NEVER_HOP_BY_HOP: [&str; 16] = [
     "content-range",
     "content-type",
     "cookie",
+    "early-data",
     "expect",
     "forwarded",
     "host",
@@ -83,6 +84,34 @@ pub struct Validated {
 /// protocol file puts there before it calls [`request`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpgradeRequested(pub HeaderValue);
+
+impl UpgradeRequested {
+    /// The protocols, in the client's order.
+    pub fn protocols(&self) -> impl Iterator<Item = &str> {
+        list(&self.0).filter_map(|name| str::from_utf8(name).ok())
+    }
+
+    /// All that the `Upgrade` fields name.
+    fn listed(headers: &HeaderMap) -> Result<Option<HeaderValue>, Rejection> {
+        const MALFORMED: Rejection = Rejection::bad("upgrade does not name protocols");
+        let mut all = Vec::new();
+        for name in headers.get_all(UPGRADE).iter().flat_map(list) {
+            // `protocol-name ["/" protocol-version]`, both tokens.
+            let mut parts = name.split(|&byte| byte == b'/');
+            let is_protocol =
+                parts.all(is_token) && name.iter().filter(|&&b| b == b'/').count() < 2;
+            if !is_protocol {
+                return Err(MALFORMED);
+            }
+            if !all.is_empty() {
+                all.extend_from_slice(b", ");
+            }
+            all.extend_from_slice(name);
+        }
+        let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(all));
+        value.map_err(|_| MALFORMED).map(|value| Some(value).filter(|value| !value.is_empty()))
+    }
+}
 
 /// Checks a request head and brings it into the one shape that `App` knows: see [`Validated`].
 ///
@@ -123,12 +152,23 @@ pub fn request<B>(
         expects_continue: fields.expects_continue && version > Version::HTTP_10,
         authority,
     };
-    if protocol == Protocol::H1
-        && fields.upgrade_listed
-        && version == Version::HTTP_11
-        && let Some(value) = request.headers().get(UPGRADE).cloned()
-    {
-        request.extensions_mut().insert(UpgradeRequested(value));
+    // RFC 9110 §7.8: without the connection option, or before HTTP/1.1, the field says nothing.
+    if protocol == Protocol::H1 && fields.upgrade_listed && version == Version::HTTP_11 {
+        if let Some(protocols) = UpgradeRequested::listed(request.headers())? {
+            request.extensions_mut().insert(UpgradeRequested(protocols));
+        }
+    }
+    if is_extended_connect(request) {
+        let asked = request.extensions().get::<UpgradeRequested>();
+        if !asked.is_some_and(|UpgradeRequested(protocol)| is_token(protocol.as_bytes())) {
+            return Err(Rejection::bad(":protocol is not a token"));
+        }
+        if validated.content_length.is_some() {
+            // What follows is no content (RFC 9113 §8.5).
+            return Err(Rejection::bad("content-length with CONNECT"));
+        }
+        // To routes and plugins it is the GET that an Upgrade would be.
+        *request.method_mut() = Method::GET;
     }
     fields.clean(request.headers_mut(), &validated)?;
     absolute(request.uri_mut(), None, Some(&validated.authority))?;
@@ -199,7 +239,13 @@ pub fn response(status: StatusCode, headers: &mut HeaderMap) -> Result<(), Failu
             headers.remove(CONTENT_LENGTH);
         }
     }
+    let offered =
+        (status == StatusCode::UPGRADE_REQUIRED).then(|| headers.remove(UPGRADE)).flatten();
     let close = connection_fields(headers);
+    // RFC 9110 §15.5.22: a 426 must have it; HTTP/2 and HTTP/3 leave it out all the same.
+    if let Some(offered) = offered {
+        headers.insert(UPGRADE, offered);
+    }
     if close {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -249,6 +295,12 @@ pub fn parse_content_length(value: &HeaderValue) -> Option<u64> {
 /// The members of a list value, without empty ones (RFC 9110 §5.6.1).
 fn list(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(bytes: &[u8]) -> bool {
+    let is_token_byte = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    !bytes.is_empty() && bytes.iter().all(is_token_byte)
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -3,9 +3,10 @@
 //!
 //! [`tcp`] binds and accepts, for both the cleartext and the TLS listener; [`tls`] has the
 //! certificates, for TCP and QUIC alike, [`devcert`] makes one where none is configured; [`slots`]
-//! bounds the connections of all listeners together.
+//! bounds the connections of all listeners together; [`gate`] stops them for a successor.
 
 pub mod devcert;
+pub mod gate;
 pub mod quic;
 mod rewind;
 pub mod slots;

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use super::gate::{Gate, Turn};
 use super::rewind::Rewind;
 use super::slots::{Slot, Slots};
 use super::tls::{Accepted, Tls};
@@ -77,12 +78,12 @@ impl BindError {
     }
 }
 
-/// The listening sockets of one address, one a core.
+/// The listening sockets of one address, one a core where this process bound them.
 #[derive(Debug)]
 pub struct Bound {
     /// The real address: port 0 has become the port that was free.
     pub address: SocketAddr,
-    /// One listening socket for each core, non-blocking.
+    /// Listening sockets, non-blocking. As many as cores, except where they were inherited.
     pub sockets: Vec<TcpListener>,
 }
 
@@ -125,8 +126,8 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// One core's accept loop, until the drain: with `tls` the TLS listener's, without it the cleartext
-/// one's. Must run in the core's runtime.
+/// One core's accept loop, until the drain or until `gate` gives the socket to a successor: with
+/// `tls` the TLS listener's, without it the cleartext one's. Must run in the core's runtime.
 ///
 /// # Errors
 /// Only when the socket cannot be registered with the runtime; never because of a connection.
@@ -135,14 +136,22 @@ pub async fn serve<H: Handle>(
     tls: Option<Arc<Tls>>,
     slots: Arc<Slots>,
     serving: Serving<H>,
+    gate: &Gate,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(socket)?;
     let mut back_off = BackOff::default();
+    let mut gate = gate.watch();
     loop {
+        let turn = *gate.borrow_and_update();
+        if turn == Turn::Theirs {
+            // Whoever waits to be accepted is the successor's; closing this end resets nobody.
+            return Ok(());
+        }
         let accepted = tokio::select! {
             biased;
+            Ok(()) = gate.changed() => continue,
             () = serving.drain.draining() => break,
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(), if turn == Turn::Ours => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {

@@ -18,7 +18,7 @@ use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -45,6 +45,8 @@ const SETTLE_AT_MOST: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
 /// Bytes of a certificate or key file; a chain has a few thousand.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// Sessions that can be resumed with early data, over all QUIC connections; about 4 MiB.
+const EARLY_DATA_SESSIONS: usize = 8192;
 
 /// A certificate chain and its private key, as PEM files; they may be the same file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,7 +242,7 @@ impl Tls {
     ///
     /// # Errors
     /// See [`TlsError`]: the messages name the file.
-    pub fn new(source: Source, http2: bool) -> Result<Self, TlsError> {
+    pub fn new(source: Source, http2: bool, early_data: bool) -> Result<Self, TlsError> {
         let (pairs, contents) = load(&source)?;
         let set = CertificateSet::parse(&pairs, &contents)?;
         let resolver = Arc::new(Resolver(ArcSwap::from_pointee(set)));
@@ -259,9 +261,15 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&resolver) as _);
         quic.alpn_protocols = vec![ALPN_H3.to_vec()];
-        quic.ticketer = tickets;
-        // A request in 0-RTT data can be replayed (RFC 8470): not taken.
-        quic.max_early_data_size = 0;
+        if early_data {
+            // Each ticket is good once, which rustls asks for before it takes early data: what was
+            // recorded cannot be replayed to this process (RFC 8446 §8.1).
+            quic.session_storage = ServerSessionMemoryCache::new(EARLY_DATA_SESSIONS);
+            // QUIC has its own limits (RFC 9001 §4.6.1).
+            quic.max_early_data_size = u32::MAX;
+        } else {
+            quic.ticketer = tickets;
+        }
 
         Ok(Self {
             source,

@@ -22,6 +22,7 @@ use super::chain::Next;
 use super::exchange::{Exchange, Token};
 use super::instances::WorkerHandle;
 use crate::admit::Permit;
+use crate::store::Asker;
 
 /// What a caller waits for.
 pub type Answer = Result<Response<WasiBody>, Failure>;
@@ -112,6 +113,16 @@ impl Call {
     }
 }
 
+impl Asker for Call {
+    fn has_left(&self) -> bool {
+        self.is_abandoned() || self.exchange.is_cancelled()
+    }
+
+    fn is_over(&self) -> bool {
+        Self::is_over(self)
+    }
+}
+
 /// A call's place in its instance. Held by the guest's running function and by the response body;
 /// when both are gone the call is over, the place is free and the permit is given back.
 pub struct Place {
@@ -124,6 +135,12 @@ impl Place {
     /// The place of `call` in `worker`.
     pub fn new(call: Arc<Call>, worker: Arc<WorkerHandle>, permit: Permit) -> Arc<Self> {
         Arc::new(Self { call, worker, _permit: permit })
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("call", &self.call).finish_non_exhaustive()
     }
 }
 

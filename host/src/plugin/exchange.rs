@@ -1,13 +1,15 @@
 //! One HTTP exchange as plugins and their interfaces see it, and the token that names it to a guest.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::Failure;
 use super::reply::Replies;
+use super::upgrade::Offer;
 use crate::http::condition::Wanted;
 use crate::http::conn::Conn;
 use crate::http::control::Control;
@@ -22,6 +24,8 @@ pub struct Exchange {
     pub conn: Arc<Conn>,
     /// Requests on the connection so far, this one included.
     pub ordinal: u64,
+    /// It arrived as early data, which can be replayed.
+    pub early_data: bool,
     /// The pattern that matched.
     pub route: Arc<str>,
     /// Which representation the client wants, and how much of it.
@@ -32,7 +36,12 @@ pub struct Exchange {
     pub control: Arc<Control>,
     /// What the host holds for the response.
     pub replies: Replies,
+    offer: OnceLock<Offer>,
     cancelled: AtomicBool,
+    /// Told when it is cancelled.
+    cancellation: Notify,
+    /// Guests that wait for that, or have and are not done.
+    waiting: AtomicUsize,
     failure: Mutex<Option<Failure>>,
 }
 
@@ -43,20 +52,35 @@ impl Exchange {
         conn: &Arc<Conn>,
         route: &Arc<str>,
         wanted: Wanted,
+        early_data: bool,
         interim: Arc<Interim>,
     ) -> Arc<Self> {
         Arc::new(Self {
             request_id: request_id.into(),
             conn: Arc::clone(conn),
             ordinal: conn.requests(),
+            early_data,
             route: Arc::clone(route),
             wanted,
             interim,
             control: Arc::default(),
             replies: Replies::default(),
+            offer: OnceLock::new(),
             cancelled: AtomicBool::new(false),
+            cancellation: Notify::new(),
+            waiting: AtomicUsize::new(0),
             failure: Mutex::new(None),
         })
+    }
+
+    /// Says what the request offers in place of HTTP.
+    pub fn set_offer(&self, offer: Offer) {
+        let _first_wins = self.offer.set(offer);
+    }
+
+    /// What the request offers in place of HTTP.
+    pub fn offer(&self) -> &Offer {
+        self.offer.get().unwrap_or(&Offer::Unsupported)
     }
 
     /// Whether the client has left or the host has given the exchange up.
@@ -64,9 +88,31 @@ impl Exchange {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Marks the exchange as given up.
+    /// Gives the exchange up: whoever waits for that is woken.
     pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
+        if !self.cancelled.swap(true, Ordering::SeqCst) {
+            self.cancellation.notify_waiters();
+        }
+    }
+
+    /// Waits until the client has left or the host has given the exchange up.
+    ///
+    /// # Cancel safety
+    /// A wait that is dropped before its end was none; see [`Self::is_attended`].
+    pub async fn cancelled(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut dropped = Unattended { exchange: self, ended: false };
+        let told = self.cancellation.notified();
+        // `notified` sees every notification after its creation, and the mark is set before one.
+        if !self.cancelled.load(Ordering::SeqCst) {
+            told.await;
+        }
+        dropped.ended = true;
+    }
+
+    /// Whether a guest waited for the cancellation when it came: it then has something to do about it.
+    pub fn is_attended(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
     }
 
     /// Keeps what went wrong behind a plugin's back: its request body was refused, or, for a
@@ -78,6 +124,20 @@ impl Exchange {
     /// What went wrong behind the plugin's back, if anything did.
     pub fn failure(&self) -> Option<Failure> {
         self.failure.lock().clone()
+    }
+}
+
+/// Takes a wait back that did not come to its end.
+struct Unattended<'a> {
+    exchange: &'a Exchange,
+    ended: bool,
+}
+
+impl Drop for Unattended<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.exchange.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }
 

@@ -327,6 +327,11 @@ impl WorkerHandle {
         !inner.running.is_empty() && inner.running.iter().all(Running::is_abandoned)
     }
 
+    /// Whether one of the calls that run here waits to be told that its client has left.
+    pub fn is_attended(&self) -> bool {
+        self.inner.lock().running.iter().any(|running| running.call.exchange.is_attended())
+    }
+
     fn has_room(&self, capacity: usize) -> bool {
         let in_flight = self.in_flight();
         // A heavy instance takes one call at a time: what it does is CPU work.
@@ -392,6 +397,19 @@ impl WorkerHandle {
         }
         self.closed.store(true, Ordering::Relaxed);
         true
+    }
+
+    /// The place of a running call.
+    pub fn place_of(&self, call: &Arc<Call>) -> Option<Arc<Place>> {
+        let inner = self.inner.lock();
+        let running = inner.running.iter().find(|running| Arc::ptr_eq(&running.call, call))?;
+        running.place.upgrade()
+    }
+
+    /// A running call has done a request's worth of work: the CPU limit of one more is its to use.
+    pub fn count_another(&self) {
+        let mut inner = self.inner.lock();
+        inner.begun_since_idle = inner.begun_since_idle.saturating_add(1);
     }
 
     /// A call begins; its place frees it from the instance when it is over.

@@ -36,6 +36,8 @@ const LONG_SPELL: Duration = Duration::from_millis(50);
 /// How long an instance whose callers have all left may go on before it is ended: most requests end
 /// by themselves sooner, and a warm instance is worth that.
 pub const ABANDON_GRACE: Duration = Duration::from_millis(50);
+/// How long, where one of them waits for just that: it is about to clean up.
+pub const ATTENDED_GRACE: Duration = Duration::from_secs(1);
 /// How long an instance rests before it is given up.
 pub const IDLE_INSTANCE: Duration = Duration::from_secs(10);
 
@@ -185,7 +187,8 @@ impl Driver {
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
         let abandoned = self.worker.is_abandoned();
         if abandoned && !self.timer_is_grace {
-            self.timer.as_mut().reset(Instant::now() + ABANDON_GRACE);
+            let grace = if self.worker.is_attended() { ATTENDED_GRACE } else { ABANDON_GRACE };
+            self.timer.as_mut().reset(Instant::now() + grace);
         } else if !abandoned && self.timer_is_grace {
             self.timer.as_mut().reset(Instant::now() + IDLE_INSTANCE);
         }

@@ -15,7 +15,7 @@ use super::log::PluginLogs;
 use super::manifest::{Manifest, Mode, Places};
 use super::platform::Platform;
 use super::program::Program;
-use super::state::{Environment, GuestClock};
+use super::state::{Environment, GuestClock, Kept};
 use super::world::World;
 use crate::observe::metrics;
 use crate::upstream::OutboundGrants;
@@ -213,6 +213,7 @@ impl Loader {
             log: self.logs.open(&files.source.name),
             services: Arc::clone(&self.platform.services),
             manifest: Arc::clone(manifest),
+            kept: Kept::default(),
         })
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use self::response::{RawResponse, ResponsePolicies};
 use crate::config::units::{parse_duration, parse_size};
 use crate::config::{TomlFault, parse_toml};
+use crate::files::folder::StaticFolder;
 use crate::route::Pattern;
 use crate::upstream::OutboundGrants;
 
@@ -59,7 +61,9 @@ pub struct Manifest {
     pub routes: Vec<Pattern>,
     /// The prefix that is stripped from the path and told in `x-forwarded-prefix`.
     pub strip_prefix: Option<String>,
-    /// Plugins that wrap this one, outermost first.
+    /// Folders that are served without a call, each with its patterns.
+    pub static_folders: Vec<StaticRoute>,
+    /// Plugins that wrap this one and its static folders, outermost first.
     pub middleware: Vec<String>,
     /// What is granted.
     pub capabilities: Capabilities,
@@ -75,6 +79,15 @@ pub struct Manifest {
     pub later: Vec<&'static str>,
 }
 
+/// A static folder, and the paths that it claims for any method.
+#[derive(Clone, Debug)]
+pub struct StaticRoute {
+    /// The folder.
+    pub folder: Arc<StaticFolder>,
+    /// The mount itself, and all below it.
+    pub patterns: [Pattern; 2],
+}
+
 /// What a plugin is granted; nothing by default.
 #[derive(Clone, Debug, Default)]
 pub struct Capabilities {
@@ -86,6 +99,10 @@ pub struct Capabilities {
     pub env: Vec<String>,
     /// It may list what is served (`wharf:host/registry`).
     pub registry: bool,
+    /// It has a database (`wharf:host/sql`).
+    pub sql: bool,
+    /// It has pairs (`wasi:keyvalue`).
+    pub keyvalue: bool,
 }
 
 /// One granted folder.
@@ -164,6 +181,7 @@ impl Manifest {
         Self {
             routes,
             strip_prefix,
+            static_folders: Vec::new(),
             middleware: Vec::new(),
             capabilities: Capabilities::default(),
             config: BTreeMap::new(),
@@ -172,6 +190,14 @@ impl Manifest {
             responses: ResponsePolicies::default(),
             later: Vec::new(),
         }
+    }
+
+    /// Every pattern that the plugin claims, and the folder that answers it, where one does.
+    pub fn patterns(&self) -> impl Iterator<Item = (&Pattern, Option<&Arc<StaticFolder>>)> {
+        let folders = self.static_folders.iter();
+        let folders = folders.flat_map(|route| route.patterns.iter().map(|p| (p, &route.folder)));
+        let folders = folders.map(|(pattern, folder)| (pattern, Some(folder)));
+        self.routes.iter().map(|pattern| (pattern, None)).chain(folders)
     }
 
     /// Reads and checks a manifest.
@@ -204,6 +230,17 @@ impl Manifest {
         if raw.middleware.iter().any(|wrapping| wrapping == name) {
             return Err(wrong("middleware", "a plugin cannot wrap itself".to_owned()));
         }
+        for (mount, folder) in raw.static_folders.iter().flatten() {
+            let route = static_route(mount, folder, manifest.strip_prefix.as_deref(), places)
+                .map_err(|cause| wrong("static", format!("\"{mount}\": {cause}")))?;
+            let claimed =
+                |pattern: &Pattern| manifest.patterns().any(|(other, _)| other.conflicts(pattern));
+            if let Some(pattern) = route.patterns.iter().find(|pattern| claimed(pattern)) {
+                let cause = format!("\"{mount}\": \"{pattern}\" is a route of this plugin already");
+                return Err(wrong("static", cause));
+            }
+            manifest.static_folders.push(route);
+        }
         manifest.later = raw.later();
         manifest.middleware = raw.middleware;
 
@@ -219,6 +256,8 @@ impl Manifest {
             outbound: capabilities.outbound,
             env: capabilities.env,
             registry: capabilities.registry,
+            sql: capabilities.sql,
+            keyvalue: capabilities.keyvalue,
             files: capabilities
                 .files
                 .iter()
@@ -256,6 +295,44 @@ fn default_routes(name: &str) -> (Vec<Pattern>, Option<String>) {
     };
     // Names are checked when the folder is scanned; one that is no path segment has no routes.
     (patterns.iter().filter_map(|text| Pattern::parse(text).ok()).collect(), prefix)
+}
+
+/// `mount` is a literal path; `folder` lies below the plugin's own.
+fn static_route(
+    mount: &str,
+    folder: &str,
+    prefix: Option<&str>,
+    places: &Places,
+) -> Result<StaticRoute, String> {
+    let below = Path::new(folder);
+    let plain =
+        |component: Component<'_>| matches!(component, Component::Normal(_) | Component::CurDir);
+    if !below.components().all(plain) || !below.components().any(|c| c != Component::CurDir) {
+        return Err(format!("\"{folder}\" names no folder below the plugin's own"));
+    }
+    let told = |error: &std::io::Error| format!("\"{folder}\": {error}");
+    let own = places.folder.canonicalize().map_err(|error| told(&error))?;
+    let root = own.join(below).canonicalize().map_err(|error| told(&error))?;
+    if !root.is_dir() {
+        return Err(format!("\"{folder}\" is not a folder"));
+    }
+    if root == own || !root.starts_with(&own) {
+        return Err(format!("\"{folder}\" leads out of the plugin's folder"));
+    }
+    let literal = mount.starts_with('/')
+        && !mount.contains(['{', '}', '*', ' '])
+        && (mount == "/" || !mount.ends_with('/'));
+    if !literal {
+        return Err("write a path such as \"/assets\", without parameters".to_owned());
+    }
+    let mount = mount.trim_end_matches('/');
+    let prefix = prefix.unwrap_or_default();
+    let claimed = format!("{prefix}{mount}");
+    let itself = if claimed.is_empty() { "/" } else { claimed.as_str() };
+    let pattern = |text: &str| Pattern::parse(text).map_err(|error| error.to_string());
+    let patterns = [pattern(itself)?, pattern(&format!("{claimed}/*"))?];
+    let folder = StaticFolder { root, prefix: prefix.to_owned(), mount: mount.to_owned() };
+    Ok(StaticRoute { folder: Arc::new(folder), patterns })
 }
 
 fn grant(folder: &str, mode: &str, places: &Places) -> Result<FileGrant, String> {
@@ -350,9 +427,6 @@ impl RawManifest {
         let present = [
             ("cache", self.cache.is_some()),
             ("schedule", !self.schedule.is_empty()),
-            ("static", self.static_folders.is_some()),
-            ("capabilities.keyvalue", self.capabilities.keyvalue),
-            ("capabilities.sql", self.capabilities.sql),
             ("capabilities.hub", self.capabilities.hub.is_some()),
         ];
         present.into_iter().filter(|(_, is)| *is).map(|(key, _)| key).collect()
@@ -531,11 +605,56 @@ mod tests {
             ("[capabilities]\nfiles = { \"./no-such-folder\" = \"r\" }", "no-such-folder"),
             ("[config]\nlist = [1]", "config.list"),
             ("middleware = [\"shop\"]", "cannot wrap itself"),
+            ("[static]\n\"/a\" = \"no-such-folder\"", "no-such-folder"),
+            ("[static]\n\"/a\" = \"..\"", "names no folder below"),
+            ("[static]\n\"/a\" = \"public/../..\"", "names no folder below"),
+            ("[static]\n\"/a\" = \".\"", "names no folder below"),
+            ("[static]\n\"/a\" = \"/etc\"", "names no folder below"),
         ] {
             let error = parse(text).expect_err(text);
 
             assert!(error.contains(expected), "{text}: {error}");
             assert!(error.contains("shop/plugin.toml"), "{error}");
+        }
+    }
+
+    #[test]
+    fn static_folders_claim_literal_paths_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("public")).unwrap();
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        std::os::unix::fs::symlink("/etc", folder.path().join("out")).unwrap();
+        let parse = |text: &str| {
+            let places = Places {
+                file: "plugin.toml".to_owned(),
+                folder: folder.path().to_owned(),
+                data: "/data".into(),
+            };
+            Manifest::parse("shop", text, &places).map_err(|error| error.to_string())
+        };
+        let patterns = |text: &str| -> Vec<String> {
+            let manifest = parse(text).unwrap();
+            let patterns = manifest.patterns().filter(|(_, folder)| folder.is_some());
+            patterns.map(|(pattern, _)| pattern.to_string()).collect()
+        };
+
+        let assets = "[static]\n\"/assets\" = \"public\"";
+        assert_eq!(patterns(assets), ["/shop/assets", "/shop/assets/*"]);
+        let routes = "routes = [\"/api/*\"]\n";
+        assert_eq!(patterns(&format!("{routes}{assets}")), ["/assets", "/assets/*"]);
+        let all = "[static]\n\"/\" = \"./public\"";
+        assert_eq!(patterns(&format!("{routes}{all}")), ["/", "/*"]);
+        for (text, expected) in [
+            (all.to_owned(), "is a route of this plugin already"),
+            ("[static]\n\"/a\" = \"out\"".to_owned(), "leads out"),
+            ("[static]\n\"/a\" = \"file\"".to_owned(), "is not a folder"),
+            ("[static]\n\"a\" = \"public\"".to_owned(), "such as"),
+            ("[static]\n\"/a/\" = \"public\"".to_owned(), "such as"),
+            ("[static]\n\"/{a}\" = \"public\"".to_owned(), "such as"),
+            ("[static]\n\"/*\" = \"public\"".to_owned(), "such as"),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 

@@ -27,6 +27,7 @@ pub mod program;
 pub mod registry;
 pub mod reply;
 pub mod state;
+pub mod upgrade;
 pub mod watcher;
 mod worker;
 pub mod world;
@@ -43,6 +44,7 @@ use self::state::Environment;
 use self::world::World;
 use crate::admit::{Gate, Permit};
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
+use crate::http::file_body::Readers;
 use crate::http::rejection::Rejection;
 use crate::http::settle::settle;
 
@@ -261,6 +263,11 @@ impl Plugin {
     /// What its instances are given.
     pub fn environment(&self) -> &Arc<Environment> {
         &self.crew.environment
+    }
+
+    /// The right to read files that are sent.
+    pub fn readers(&self) -> &Readers {
+        &self.environment().services.readers
     }
 
     /// How its instances are used.

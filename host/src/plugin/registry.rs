@@ -456,8 +456,8 @@ fn refusal(entries: &BTreeMap<String, Entry>, candidate: &Plugin) -> Option<Load
         .filter_map(|entry| entry.serving.as_ref())
         .filter(|other| other.name != candidate.name);
     for other in others {
-        for route in &candidate.manifest.routes {
-            if other.manifest.routes.iter().any(|theirs| theirs.conflicts(route)) {
+        for (route, _) in candidate.manifest.patterns() {
+            if other.manifest.patterns().any(|(theirs, _)| theirs.conflicts(route)) {
                 return Some(LoadError::RouteConflict {
                     route: route.to_string(),
                     owner: other.name.to_string(),
@@ -484,12 +484,16 @@ fn table(entries: &BTreeMap<String, Entry>) -> RouteTable {
     let mut routes = Vec::new();
     for plugin in entries.values().filter_map(|entry| entry.serving.as_ref()) {
         let middleware = plugin.manifest.middleware.iter().filter_map(|name| serving(name));
-        let chain: Arc<[Arc<Plugin>]> =
-            middleware.chain(std::iter::once(plugin)).map(Arc::clone).collect();
-        for pattern in &plugin.manifest.routes {
+        let wrapping: Arc<[Arc<Plugin>]> = middleware.map(Arc::clone).collect();
+        let whole = wrapping.iter().chain(std::iter::once(plugin));
+        let whole: Arc<[Arc<Plugin>]> = whole.map(Arc::clone).collect();
+        for (pattern, folder) in plugin.manifest.patterns() {
+            // A folder is wrapped as the plugin is: what guards it guards its files.
+            let chain = if folder.is_some() { &wrapping } else { &whole };
             let route = RouteMatch {
                 plugin: Arc::clone(plugin),
-                chain: Arc::clone(&chain),
+                chain: Arc::clone(chain),
+                folder: folder.map(Arc::clone),
                 pattern: Arc::clone(&pattern.text),
             };
             routes.push((pattern.clone(), route));
@@ -509,10 +513,11 @@ impl PluginList for Registry {
                 version: plugin.map(|plugin| plugin.version.to_string()),
                 world: plugin.map(|plugin| plugin.world.to_string()),
                 routes: plugin.map_or_else(Vec::new, |plugin| {
-                    plugin.manifest.routes.iter().map(ToString::to_string).collect()
+                    plugin.manifest.patterns().map(|(pattern, _)| pattern.to_string()).collect()
                 }),
                 mode: plugin.map(|plugin| plugin.mode().label().to_owned()),
                 instances: plugin.map_or(0, |plugin| plugin.instances() as u64),
+                in_flight: plugin.map_or(0, |plugin| plugin.in_flight() as u64),
                 last_error: entry.error.clone(),
             }
         };

@@ -24,6 +24,11 @@ pub trait Held: Send {
     /// The response to send for the head that the plugin answered with. Status and fields are the
     /// plugin's wish; what the reply must say itself (`content-range`, for example) it says.
     fn respond(self: Box<Self>, head: response::Parts) -> Response<ResponseBody>;
+
+    /// Whether it is the switch to another protocol, whose response may be a 101.
+    fn switches(&self) -> bool {
+        false
+    }
 }
 
 /// The replies of one exchange. A token is good for this exchange only, once, and as long as it lasts.
@@ -179,6 +184,17 @@ mod tests {
             replies.keep(Box::new(Text("x"))).unwrap();
         }
 
+        assert_eq!(replies.keep(Box::new(Text("x"))).unwrap_err(), TooManyReplies);
+    }
+
+    #[test]
+    fn nothing_is_kept_once_the_response_has_begun() {
+        let replies = Replies::default();
+        let unused = replies.keep(Box::new(Text("x"))).unwrap();
+
+        replies.close();
+
+        assert!(matches!(replies.take(&mut naming(&[unused.as_bytes()])), Named::Unknown));
         assert_eq!(replies.keep(Box::new(Text("x"))).unwrap_err(), TooManyReplies);
     }
 }

@@ -3,8 +3,8 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use super::log::{PluginLog, Stream};
 use super::manifest::Manifest;
 use crate::http::conn::ConnStates;
 use crate::http::file_body::Readers;
+use crate::store::{Database, Pairs, Store};
 use crate::upstream::{OutboundGrants, Upstream};
 
 /// Entries in an instance's resource table.
@@ -45,6 +46,8 @@ const REST_OF_SLICE: Duration = Duration::from_millis(1);
 pub struct Services {
     /// The outbound client.
     pub upstream: Arc<Upstream>,
+    /// What plugins keep.
+    pub store: Arc<Store>,
     /// Connection counters.
     pub states: Arc<ConnStates>,
     /// Lists what is served.
@@ -89,6 +92,41 @@ pub struct Environment {
     pub log: Arc<PluginLog>,
     /// What the server gives.
     pub services: Arc<Services>,
+    /// What it keeps, once it has asked for it.
+    pub kept: Kept,
+}
+
+/// A plugin's databases.
+#[derive(Debug, Default)]
+pub struct Kept {
+    sql: OnceLock<Arc<Database>>,
+    pairs: OnceLock<Pairs>,
+}
+
+impl Environment {
+    /// The plugin's SQL database.
+    ///
+    /// # Errors
+    /// When its folder cannot be made.
+    pub fn sql(&self) -> std::io::Result<&Arc<Database>> {
+        if let Some(database) = self.kept.sql.get() {
+            return Ok(database);
+        }
+        let database = self.services.store.sql(&self.name)?;
+        Ok(self.kept.sql.get_or_init(|| database))
+    }
+
+    /// The plugin's pairs.
+    ///
+    /// # Errors
+    /// When their folder cannot be made.
+    pub fn pairs(&self) -> std::io::Result<&Pairs> {
+        if let Some(pairs) = self.kept.pairs.get() {
+            return Ok(pairs);
+        }
+        let pairs = self.services.store.pairs(&self.name)?;
+        Ok(self.kept.pairs.get_or_init(|| pairs))
+    }
 }
 
 /// The data of a store.

@@ -237,6 +237,21 @@ extern void __wasm_import_wasi_http_types_http_error_code(int32_t, uint8_t *);
 
 // Imported Functions from `wharf:host/exchange@0.1.0`
 
+__attribute__((__import_module__("wharf:host/exchange@0.1.0"), __import_name__("[method]exchange.early-hints")))
+extern void __wasm_import_wharf_host_exchange_method_exchange_early_hints(int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("wharf:host/exchange@0.1.0"), __import_name__("[method]exchange.push")))
+extern void __wasm_import_wharf_host_exchange_method_exchange_push(int32_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("wharf:host/exchange@0.1.0"), __import_name__("[method]exchange.set-write-deadline")))
+extern void __wasm_import_wharf_host_exchange_method_exchange_set_write_deadline(int32_t, int32_t, int64_t);
+
+__attribute__((__import_module__("wharf:host/exchange@0.1.0"), __import_name__("[method]exchange.set-bandwidth-limit")))
+extern void __wasm_import_wharf_host_exchange_method_exchange_set_bandwidth_limit(int32_t, int32_t, int64_t);
+
+__attribute__((__import_module__("wharf:host/exchange@0.1.0"), __import_name__("[method]exchange.set-buffered")))
+extern void __wasm_import_wharf_host_exchange_method_exchange_set_buffered(int32_t, int32_t);
+
 __attribute__((__import_module__("wharf:host/exchange@0.1.0"), __import_name__("[method]exchange.request-id")))
 extern void __wasm_import_wharf_host_exchange_method_exchange_request_id(int32_t, uint8_t *);
 
@@ -867,6 +882,27 @@ void wharf_host_exchange_connection_free(wharf_host_exchange_connection_t *ptr) 
   plugin_string_free(&ptr->local);
 }
 
+void plugin_tuple2_string_string_free(plugin_tuple2_string_string_t *ptr) {
+  plugin_string_free(&ptr->f0);
+  plugin_string_free(&ptr->f1);
+}
+
+void plugin_list_tuple2_string_string_free(plugin_list_tuple2_string_string_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    plugin_tuple2_string_string_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      plugin_tuple2_string_string_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void wharf_host_exchange_push_options_free(wharf_host_exchange_push_options_t *ptr) {
+  plugin_string_free(&ptr->method);
+  plugin_list_tuple2_string_string_free(&ptr->headers);
+}
+
 __attribute__((__import_module__("wharf:host/exchange@0.1.0"), __import_name__("[resource-drop]exchange")))
 extern void __wasm_import_wharf_host_exchange_exchange_drop(int32_t handle);
 
@@ -880,6 +916,35 @@ void wharf_host_exchange_exchange_drop_borrow(wharf_host_exchange_borrow_exchang
 
 wharf_host_exchange_borrow_exchange_t wharf_host_exchange_borrow_exchange(wharf_host_exchange_own_exchange_t arg) {
   return (wharf_host_exchange_borrow_exchange_t) { arg.__handle };
+}
+
+void plugin_list_string_free(plugin_list_string_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    plugin_string_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      plugin_string_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void wharf_host_exchange_result_void_hint_error_free(wharf_host_exchange_result_void_hint_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+  }
+}
+
+void wharf_host_exchange_option_push_options_free(wharf_host_exchange_option_push_options_t *ptr) {
+  if (ptr->is_some) {
+    wharf_host_exchange_push_options_free(&ptr->val);
+  }
+}
+
+void wharf_host_exchange_result_void_push_error_free(wharf_host_exchange_result_void_push_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+  }
 }
 
 void wharf_host_exchange_result_own_exchange_open_error_free(wharf_host_exchange_result_own_exchange_open_error_t *ptr) {
@@ -5066,6 +5131,119 @@ bool wasi_http_types_http_error_code(wasi_http_types_borrow_io_error_t err_, was
   }
   *ret = option21.val;
   return option21.is_some;
+}
+
+bool wharf_host_exchange_method_exchange_early_hints(wharf_host_exchange_borrow_exchange_t self, plugin_list_string_t *links, wharf_host_exchange_hint_error_t *err) {
+  __attribute__((__aligned__(1)))
+  uint8_t ret_area[2];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_wharf_host_exchange_method_exchange_early_hints((self).__handle, (uint8_t *) (*links).ptr, (*links).len, ptr);
+  wharf_host_exchange_result_void_hint_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (int32_t) *((uint8_t*) (ptr + 1));
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool wharf_host_exchange_method_exchange_push(wharf_host_exchange_borrow_exchange_t self, plugin_string_t *path, wharf_host_exchange_push_options_t *maybe_options, wharf_host_exchange_push_error_t *err) {
+  __attribute__((__aligned__(1)))
+  uint8_t ret_area[2];
+  wharf_host_exchange_option_push_options_t options;
+  options.is_some = maybe_options != NULL;if (maybe_options) {
+    options.val = *maybe_options;
+  }
+  int32_t option;
+  uint8_t * option1;
+  size_t option2;
+  uint8_t * option3;
+  size_t option4;
+  if ((options).is_some) {
+    const wharf_host_exchange_push_options_t *payload0 = &(options).val;
+    option = 1;
+    option1 = (uint8_t *) ((*payload0).method).ptr;
+    option2 = ((*payload0).method).len;
+    option3 = (uint8_t *) ((*payload0).headers).ptr;
+    option4 = ((*payload0).headers).len;
+  } else {
+    option = 0;
+    option1 = 0;
+    option2 = 0;
+    option3 = 0;
+    option4 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_wharf_host_exchange_method_exchange_push((self).__handle, (uint8_t *) (*path).ptr, (*path).len, option, option1, option2, option3, option4, ptr);
+  wharf_host_exchange_result_void_push_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (int32_t) *((uint8_t*) (ptr + 1));
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+void wharf_host_exchange_method_exchange_set_write_deadline(wharf_host_exchange_borrow_exchange_t self, uint64_t *maybe_milliseconds) {
+  plugin_option_u64_t milliseconds;
+  milliseconds.is_some = maybe_milliseconds != NULL;if (maybe_milliseconds) {
+    milliseconds.val = *maybe_milliseconds;
+  }
+  int32_t option;
+  int64_t option1;
+  if ((milliseconds).is_some) {
+    const uint64_t *payload0 = &(milliseconds).val;
+    option = 1;
+    option1 = (int64_t) (*payload0);
+  } else {
+    option = 0;
+    option1 = 0;
+  }
+  __wasm_import_wharf_host_exchange_method_exchange_set_write_deadline((self).__handle, option, option1);
+}
+
+void wharf_host_exchange_method_exchange_set_bandwidth_limit(wharf_host_exchange_borrow_exchange_t self, uint64_t *maybe_bytes_per_second) {
+  plugin_option_u64_t bytes_per_second;
+  bytes_per_second.is_some = maybe_bytes_per_second != NULL;if (maybe_bytes_per_second) {
+    bytes_per_second.val = *maybe_bytes_per_second;
+  }
+  int32_t option;
+  int64_t option1;
+  if ((bytes_per_second).is_some) {
+    const uint64_t *payload0 = &(bytes_per_second).val;
+    option = 1;
+    option1 = (int64_t) (*payload0);
+  } else {
+    option = 0;
+    option1 = 0;
+  }
+  __wasm_import_wharf_host_exchange_method_exchange_set_bandwidth_limit((self).__handle, option, option1);
+}
+
+void wharf_host_exchange_method_exchange_set_buffered(wharf_host_exchange_borrow_exchange_t self, bool buffered) {
+  __wasm_import_wharf_host_exchange_method_exchange_set_buffered((self).__handle, buffered);
 }
 
 void wharf_host_exchange_method_exchange_request_id(wharf_host_exchange_borrow_exchange_t self, plugin_string_t *ret) {

@@ -608,6 +608,51 @@ typedef uint8_t wharf_host_exchange_open_error_t;
 // Never issued, issued to another plugin, or its exchange has ended.
 #define WHARF_HOST_EXCHANGE_OPEN_ERROR_UNKNOWN_TOKEN 0
 
+// Why early hints are not sent. Never a reason to fail: hints are a courtesy.
+typedef uint8_t wharf_host_exchange_hint_error_t;
+
+// The client may not cope with an interim response: an HTTP/1.1 client that is not known to.
+#define WHARF_HOST_EXCHANGE_HINT_ERROR_UNSUPPORTED 0
+// The response has begun, or the exchange is over.
+#define WHARF_HOST_EXCHANGE_HINT_ERROR_TOO_LATE 1
+// Not a value of the `Link` field, or none at all.
+#define WHARF_HOST_EXCHANGE_HINT_ERROR_INVALID 2
+// More than 8 times for one response, or more than 8 KiB.
+#define WHARF_HOST_EXCHANGE_HINT_ERROR_TOO_MANY 3
+
+// Why nothing is pushed. Never a reason to fail: a push is a courtesy.
+typedef uint8_t wharf_host_exchange_push_error_t;
+
+// The client takes no pushes (browsers and curl do not), the protocol is not HTTP/2, or the
+// request is itself a pushed one.
+#define WHARF_HOST_EXCHANGE_PUSH_ERROR_UNSUPPORTED 0
+// The response has begun, or the exchange is over.
+#define WHARF_HOST_EXCHANGE_PUSH_ERROR_TOO_LATE 1
+// Not a path, not GET or HEAD, or a field that a promised request must not have.
+#define WHARF_HOST_EXCHANGE_PUSH_ERROR_INVALID 2
+// More than 16 for one response, or more than the connection has room for.
+#define WHARF_HOST_EXCHANGE_PUSH_ERROR_TOO_MANY 3
+
+typedef struct {
+  plugin_string_t f0;
+  plugin_string_t f1;
+} plugin_tuple2_string_string_t;
+
+typedef struct {
+  plugin_tuple2_string_string_t *ptr;
+  size_t len;
+} plugin_list_tuple2_string_string_t;
+
+// The request to push the answer of.
+typedef struct wharf_host_exchange_push_options_t {
+  // `GET` or `HEAD`.
+  plugin_string_t   method;
+  // Fields beside the client's own `accept-encoding`, `accept-language` and `user-agent`, which
+  // are taken over, or in their place. Nothing of the connection or of a body; cookies and
+  // credentials only where they are named here.
+  plugin_list_tuple2_string_string_t   headers;
+} wharf_host_exchange_push_options_t;
+
 typedef struct wharf_host_exchange_own_exchange_t {
   int32_t __handle;
 } wharf_host_exchange_own_exchange_t;
@@ -615,6 +660,30 @@ typedef struct wharf_host_exchange_own_exchange_t {
 typedef struct wharf_host_exchange_borrow_exchange_t {
   int32_t __handle;
 } wharf_host_exchange_borrow_exchange_t;
+
+typedef struct {
+  plugin_string_t *ptr;
+  size_t len;
+} plugin_list_string_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    wharf_host_exchange_hint_error_t err;
+  } val;
+} wharf_host_exchange_result_void_hint_error_t;
+
+typedef struct {
+  bool is_some;
+  wharf_host_exchange_push_options_t val;
+} wharf_host_exchange_option_push_options_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    wharf_host_exchange_push_error_t err;
+  } val;
+} wharf_host_exchange_result_void_push_error_t;
 
 typedef struct {
   bool is_err;
@@ -1136,6 +1205,25 @@ extern bool wasi_http_types_method_future_incoming_response_get(wasi_http_types_
 extern bool wasi_http_types_http_error_code(wasi_http_types_borrow_io_error_t err_, wasi_http_types_error_code_t *ret);
 
 // Imported Functions from `wharf:host/exchange@0.1.0`
+// Sends `103 Early Hints` (RFC 8297) at once, with these values of the `Link` field, for
+// example `</app.css>; rel=preload; as=style`. Name them in the response as well: not every
+// client sees the hints.
+extern bool wharf_host_exchange_method_exchange_early_hints(wharf_host_exchange_borrow_exchange_t self, plugin_list_string_t *links, wharf_host_exchange_hint_error_t *err);
+// Pushes the answer to another request (RFC 9113 §8.4): promises it to the client and then
+// answers it like any request, on a stream of its own. `path` is the path and query as the
+// client would ask for it, so with the prefix that `x-forwarded-prefix` names; the authority is
+// that of this request. Without options: a GET.
+extern bool wharf_host_exchange_method_exchange_push(wharf_host_exchange_borrow_exchange_t self, plugin_string_t *path, wharf_host_exchange_push_options_t *maybe_options, wharf_host_exchange_push_error_t *err);
+// Ends the response unless its last byte is sent in so many milliseconds from now: by a reset
+// of the stream, over HTTP/1.1 by closing the connection, never as if it were complete. Can be
+// set anew, before and after the response has begun; `none` takes it back.
+extern void wharf_host_exchange_method_exchange_set_write_deadline(wharf_host_exchange_borrow_exchange_t self, uint64_t *maybe_milliseconds);
+// Sends at the most so many bytes of body a second; other responses on the connection are not
+// slowed. `none` takes the limit back; 0 counts as 1.
+extern void wharf_host_exchange_method_exchange_set_bandwidth_limit(wharf_host_exchange_borrow_exchange_t self, uint64_t *maybe_bytes_per_second);
+// Holds the body back until it ends or 1 MiB of it is there (`true`), or sends each part as it
+// is written (`false`, which is how it begins).
+extern void wharf_host_exchange_method_exchange_set_buffered(wharf_host_exchange_borrow_exchange_t self, bool buffered);
 // The request id that the access log, error pages and the plugin's log carry.
 extern void wharf_host_exchange_method_exchange_request_id(wharf_host_exchange_borrow_exchange_t self, plugin_string_t *ret);
 // The connection's facts at the time of the call.
@@ -1340,11 +1428,25 @@ void wharf_host_exchange_option_tls_facts_free(wharf_host_exchange_option_tls_fa
 
 void wharf_host_exchange_connection_free(wharf_host_exchange_connection_t *ptr);
 
+void plugin_tuple2_string_string_free(plugin_tuple2_string_string_t *ptr);
+
+void plugin_list_tuple2_string_string_free(plugin_list_tuple2_string_string_t *ptr);
+
+void wharf_host_exchange_push_options_free(wharf_host_exchange_push_options_t *ptr);
+
 extern void wharf_host_exchange_exchange_drop_own(wharf_host_exchange_own_exchange_t handle);
 
 extern void wharf_host_exchange_exchange_drop_borrow(wharf_host_exchange_borrow_exchange_t handle);
 
 extern wharf_host_exchange_borrow_exchange_t wharf_host_exchange_borrow_exchange(wharf_host_exchange_own_exchange_t handle);
+
+void plugin_list_string_free(plugin_list_string_t *ptr);
+
+void wharf_host_exchange_result_void_hint_error_free(wharf_host_exchange_result_void_hint_error_t *ptr);
+
+void wharf_host_exchange_option_push_options_free(wharf_host_exchange_option_push_options_t *ptr);
+
+void wharf_host_exchange_result_void_push_error_free(wharf_host_exchange_result_void_push_error_t *ptr);
 
 void wharf_host_exchange_result_own_exchange_open_error_free(wharf_host_exchange_result_own_exchange_open_error_t *ptr);
 

@@ -84,6 +84,7 @@ enum Name {
     IdleMemory,
     Streams,
     Transfers,
+    Files,
 }
 
 fn main() -> ExitCode {
@@ -110,6 +111,7 @@ fn main() -> ExitCode {
             Name::IdleMemory => scenarios::idle_memory(&options),
             Name::Streams => scenarios::streams(&options),
             Name::Transfers => transfer::transfers(&options),
+            Name::Files => transfer::files(&options),
         };
         if ended(measured) != ExitCode::SUCCESS {
             code = ExitCode::FAILURE;

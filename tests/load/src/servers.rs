@@ -108,6 +108,49 @@ impl Server {
         Ok(server)
     }
 
+    /// nginx with one worker, serving the files of `root` over TLS; it has no other listener.
+    pub(crate) fn nginx(place: Place, root: &Path) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+        fs::write(dir.path().join("cert.pem"), made.cert.pem())?;
+        fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem())?;
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let https = format!("127.0.0.1:{port}");
+        let root = utf8(root)?;
+        let here = utf8(dir.path())?.to_owned();
+        let config = format!(
+            "daemon off; master_process off; worker_processes 1; pid {here}/nginx.pid;\n\
+             error_log {here}/error.log;\n\
+             events {{ worker_connections 512; }}\n\
+             http {{\n\
+               access_log off; sendfile on; tcp_nopush on;\n\
+               client_body_temp_path {here}/body; proxy_temp_path {here}/proxy;\n\
+               fastcgi_temp_path {here}/fastcgi; uwsgi_temp_path {here}/uwsgi;\n\
+               scgi_temp_path {here}/scgi;\n\
+               server {{\n\
+                 listen {https} ssl http2;\n\
+                 ssl_certificate {here}/cert.pem; ssl_certificate_key {here}/key.pem;\n\
+                 root {root};\n\
+               }}\n\
+             }}\n"
+        );
+        let file = dir.path().join("nginx.conf");
+        fs::write(&file, config)?;
+        let mut command = machine::placed("nginx", place);
+        command.arg("-p").arg(&here).arg("-c").arg(file);
+        let child = started(command, &dir)?;
+        let (http, admin) = Default::default();
+        let server = Self { http, https, admin, child, dir };
+        let begun = Instant::now();
+        while std::net::TcpStream::connect(&server.https).is_err() {
+            if begun.elapsed() > READY_TIMEOUT {
+                bail!("nginx is not ready:\n{}", server.log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+
     fn ready(command: Command, dir: TempDir) -> Result<Self> {
         let child = started(command, &dir)?;
         let (http, https, admin) = Default::default();

@@ -1,6 +1,7 @@
 //! One large body in one direction over TLS: HTTP/1.1 and HTTP/2 by curl, HTTP/3 by our own client.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -168,6 +169,41 @@ pub(crate) fn transfers(options: &Options) -> Result<()> {
             &[
                 Contender::of("native", &native, "/upload"),
                 Contender::of("wharf, 0.3", &wharf, "/read/?count=1"),
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+/// 1 GiB of a file: the host's reply beside nginx.
+pub(crate) fn files(options: &Options) -> Result<()> {
+    ensure!(machine::has("curl"), "curl: not installed");
+    ensure!(machine::has("nginx"), "nginx: not installed (Debian: nginx-light)");
+    let place = places(options).0;
+    let root = tempfile::tempdir()?;
+    // Real bytes: the pages of a file with holes are all the same page.
+    let mut file = File::create(root.path().join("large.bin"))?;
+    let piece: Vec<u8> = (0..1 << 20).map(|n: u32| (n % 251) as u8).collect();
+    for _ in 0..BYTES / piece.len() as u64 {
+        file.write_all(&piece)?;
+    }
+    file.sync_all()?;
+    let folder = root.path().to_str().context("a path is not UTF-8")?;
+    let grant = format!("[capabilities]\nfiles = {{ \"{folder}\" = \"r\" }}\n{LARGE}");
+    let name = root.path().file_name().and_then(|name| name.to_str()).context("no name")?;
+    let path = format!("/files/?path={name}/large.bin");
+    let component = guest(options, "p3_file_reply")?;
+    let nginx = Server::nginx(place, root.path())?;
+    let wharf = Server::wharf(options, place, &[("files", &component, &grant)])?;
+    for version in [Version::H1, Version::H2] {
+        compare(
+            options,
+            "a file of 1 GiB, TLS",
+            version,
+            None,
+            &[
+                Contender::of("nginx", &nginx, "/large.bin"),
+                Contender::of("wharf, files.reply", &wharf, &path),
             ],
         )?;
     }

@@ -23,14 +23,16 @@ use super::body::{Demand, Feeder, slot};
 use super::decode::{Decoded, Decoder};
 use super::output::Output;
 use super::parse::{self, HeadScanner};
-use super::respond::{Asked, Framing, Kept, write_early_hints, write_head};
+use super::respond::{Asked, Framing, Kept, write_early_hints, write_head, write_switch_head};
 use super::timer::{DrainWatch, Timer};
 use super::{LINGER_BYTES, LINGER_TIMEOUT, READ_AHEAD};
+use crate::drain::Drain;
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::conn::{Conn, Persistence, Protocol};
 use crate::http::interim::{Interim, copes_on_h1};
 use crate::http::limits::{DISCARD_BYTES, DISCARD_TIMEOUT, Limits};
 use crate::http::rejection::Rejection;
+use crate::http::switch::{self, ReadAhead, Switch};
 use crate::http::{Handle, Serving, unread, validate};
 
 /// Read onto the stack while a head is waited for, and kept by the size that came: an idle
@@ -38,6 +40,13 @@ use crate::http::{Handle, Serving, unread, validate};
 const HEAD_READ: usize = 8 * 1024;
 /// Read at once of a body; more while the client keeps filling it.
 const BODY_READ: usize = 8 * 1024;
+
+/// Between a write to a client that has closed its sending side and the next probe of whether it is
+/// still there: RFC 9112 §7.1 lets a chunk's size begin with zeros, and each such byte brings a reset
+/// from a client that has closed its socket altogether, which the write after it meets. The first
+/// pause is a local round trip, the others are for clients that are far away.
+const PROBE_PAUSES: [Duration; 3] =
+    [Duration::from_millis(40), Duration::from_secs(1), Duration::from_secs(5)];
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -49,6 +58,10 @@ struct Connection<'a, IO> {
     idle_timeout: Duration,
     alt_svc: Option<&'a HeaderValue>,
     drain: DrainWatch<'a>,
+    /// Since when the drain is known; where another process goes on serving, the client's next
+    /// request is waited for.
+    draining_since: Option<Instant>,
+    patience: &'a Drain,
     timer: Timer,
     scanner: HeadScanner,
     /// Read and not yet used.
@@ -57,6 +70,8 @@ struct Connection<'a, IO> {
     end_of_input: bool,
     body_read: usize,
     output: Output,
+    /// What the response that is being sent promises.
+    switch: Option<Box<(Switch, ResponseBody)>>,
 }
 
 /// What ended the wait for a head.
@@ -71,6 +86,8 @@ enum Next {
 enum Ending {
     /// The client has, or may have, the whole response. `linger` where it may still be sending.
     Close { linger: bool },
+    /// The stream leaves HTTP: the head that says so is out.
+    Switch,
     /// It must not take what it got for whole; or it is not there.
     Abort(&'static str),
 }
@@ -101,6 +118,9 @@ struct Exchange<F> {
     interim: Arc<Interim>,
     /// A half-closed client counts as gone then, unless a response has begun.
     gone_at: Option<Instant>,
+    /// Probes since the last chunk, and when the next one is due.
+    probes: usize,
+    probe_at: Option<Instant>,
     /// What keeps the finished exchange open (a body that does not end, an unread request) ends
     /// then.
     patience: Option<Instant>,
@@ -128,18 +148,21 @@ where
         idle_timeout: serving.limits.idle_timeout,
         alt_svc: serving.alt_svc.as_ref().filter(|_| conn.tls.is_some()),
         drain: DrainWatch::new(draining),
+        draining_since: None,
+        patience: &serving.drain,
         timer: Timer::default(),
         scanner: HeadScanner::default(),
         input: BytesMut::from(read_ahead),
         end_of_input: false,
         body_read: BODY_READ,
         output: Output::default(),
+        switch: None,
     };
     let ending = connection.run(&*serving.handler).await;
     connection.close(ending).await;
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
+impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
     async fn run<H: Handle>(&mut self, handler: &H) -> Ending {
         loop {
             let waiting_since = Instant::now();
@@ -157,7 +180,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
                     // Boxed, so that an idle connection does not carry the handler's state.
                     let Prepared { request, asked, inbound, interim } = prepared;
                     let future = Box::pin(handler.handle(conn, request, Arc::clone(&interim)));
-                    self.exchange(future, asked, inbound, interim).await
+                    let ended = self.exchange(future, asked, inbound, interim).await;
+                    if let Some(Ending::Switch) = ended {
+                        self.leave_http().await;
+                    }
+                    ended
                 }
                 Err(rejection) => {
                     tracing::debug!(conn = self.conn.id, reason = %rejection, "request refused");
@@ -175,6 +202,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
                 return ending;
             }
         }
+    }
+
+    /// Hands the stream over to whoever speaks the other protocol, until that is done.
+    async fn leave_http(&mut self) {
+        let Some(promised) = self.switch.take() else { return };
+        let (switch, body) = *promised;
+        let ahead = std::mem::take(&mut self.input);
+        self.output.release();
+        // Boxed, so that connections that never switch do not carry its state.
+        let socket = ReadAhead { ahead, io: &mut self.io };
+        Box::pin(switch::run(switch, body, socket, self.conn, self.limits)).await;
     }
 
     /// Waits for a request head, writing first what is still to be written.
@@ -195,10 +233,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
                 Poll::Ready(Err(why)) => return Poll::Ready(Next::Ended(Ending::Abort(why))),
                 Poll::Pending => return Poll::Pending,
             }
-            let draining = self.drain.poll(cx);
+            let leave_at = self.poll_leaving(cx);
             let idle = self.input.is_empty();
-            if self.end_of_input || idle && draining {
-                return Poll::Ready(Next::Ended(Ending::Close { linger: false }));
+            if self.end_of_input || idle && leave_at.is_some_and(|at| Instant::now() >= at) {
+                // What the client may be sending at this moment must not reset the connection.
+                let linger = self.patience.is_handed_over();
+                return Poll::Ready(Next::Ended(Ending::Close { linger }));
             }
             match self.poll_read_some(cx) {
                 Poll::Ready(Ok(_)) => {
@@ -216,7 +256,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
             }
             let deadline = match *head_since {
                 Some(since) if !idle => since + self.limits.header_timeout,
-                _ => waiting_since + self.idle_timeout,
+                _ => {
+                    let idle_until = waiting_since + self.idle_timeout;
+                    leave_at.map_or(idle_until, |at| at.min(idle_until))
+                }
             };
             return self.timer.poll_at(cx, deadline).map(|()| {
                 if idle {
@@ -226,6 +269,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
                 }
             });
         }
+    }
+
+    /// When the connection is to be closed if it is idle, because the server is leaving.
+    fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Option<Instant> {
+        if self.draining_since.is_none() && self.drain.poll(cx) {
+            self.draining_since = Some(Instant::now());
+        }
+        Some(self.draining_since? + self.patience.patience())
     }
 
     /// Parses and validates a head, and attaches its body. The method is for the refusal.
@@ -304,6 +355,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
             inbound,
             interim,
             gone_at: None,
+            probes: 0,
+            probe_at: None,
             patience: None,
         };
         poll_fn(|cx| self.poll_exchange(cx, &mut exchange)).await
@@ -345,6 +398,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
                     {
                         return Poll::Ready(over);
                     }
+                    if self.probe(exchange) {
+                        continue;
+                    }
                 }
                 Poll::Ready(Err(why)) => return Poll::Ready(Some(Ending::Abort(why))),
                 Poll::Pending => {}
@@ -383,6 +439,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
                 match Pin::new(&mut *body).poll_frame(cx) {
                     Poll::Ready(Some(Ok(frame))) => {
                         framing.frame(&mut self.output, frame).map_err(|_| WRONG_LENGTH)?;
+                        if self.end_of_input {
+                            exchange.probes = 0;
+                            exchange.probe_at = Some(Instant::now() + PROBE_PAUSES[0]);
+                        }
                         continue;
                     }
                     Poll::Ready(Some(Err(_))) => return Err("the response failed"),
@@ -413,7 +473,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
         exchange: &mut Exchange<F>,
         response: Response<ResponseBody>,
     ) -> (ResponseBody, Framing) {
-        let (parts, body) = response.into_parts();
+        let (parts, mut body) = response.into_parts();
+        if let Some(switch) = body.take_switch() {
+            write_switch_head(self.output.head(), &parts, &switch.protocol);
+            exchange.asked.persist = false;
+            self.switch = Some(Box::new((switch, body)));
+            return (ResponseBody::empty(), Framing::None);
+        }
         let asked = &mut exchange.asked;
         if asked.persist && self.drain.poll(cx) {
             asked.persist = false;
@@ -502,6 +568,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
         }
     }
 
+    /// Queues a probe where the client has closed its sending side, nothing else is to be written and
+    /// one is due: a client that is merely half-closed gets a chunk size with a zero before it.
+    /// Responses by length or until the close have no room for one.
+    fn probe<F>(&mut self, exchange: &mut Exchange<F>) -> bool {
+        let Some(due) = exchange.probe_due(self.end_of_input) else { return false };
+        let now = Instant::now();
+        if now < due {
+            return false;
+        }
+        exchange.probe_at = PROBE_PAUSES.get(exchange.probes).map(|pause| now + *pause);
+        exchange.probes += 1;
+        self.output.head().push(b'0');
+        true
+    }
+
     /// The response is out. What holds for the connection, or `None` while the rest of the request
     /// is worth waiting for.
     fn finish<F>(
@@ -509,6 +590,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
         cx: &mut Context<'_>,
         exchange: &mut Exchange<F>,
     ) -> Option<Option<Ending>> {
+        if self.switch.is_some() {
+            return Some(Some(Ending::Switch));
+        }
         let unread = exchange.inbound.as_mut().filter(|inbound| !inbound.decoder.is_done());
         if !exchange.asked.persist {
             let linger = unread.is_some() || !self.input.is_empty();
@@ -543,7 +627,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
             Phase::Sending(body, _) => body.deadline(),
             _ => None,
         };
-        let Some(deadline) = [stalled, gone, patience, set].into_iter().flatten().min() else {
+        let probe = exchange.probe_due(self.end_of_input).filter(|_| stalled.is_none());
+        let deadlines = [stalled, gone, patience, set, probe];
+        let Some(deadline) = deadlines.into_iter().flatten().min() else {
             return Poll::Pending;
         };
         ready!(self.timer.poll_at(cx, deadline));
@@ -553,6 +639,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
             Some(Ending::Abort("the client takes nothing"))
         } else if gone == Some(deadline) {
             Some(Ending::Abort("the client left"))
+        } else if probe == Some(deadline) {
+            None
         } else if matches!(exchange.phase, Phase::Sending(..)) {
             exchange.patience = None;
             exchange.phase = Phase::Sent;
@@ -606,6 +694,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
     async fn close(&mut self, ending: Ending) {
         let linger = match ending {
             Ending::Close { linger } => linger && !self.end_of_input,
+            // Its owner has shut it down, or meant to break it off.
+            Ending::Switch => return,
             Ending::Abort(why) => {
                 tracing::debug!(conn = self.conn.id, why, "connection aborted");
                 // What is valid of a broken response may still leave, if it can at once.
@@ -640,6 +730,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<'_, IO> {
 }
 
 impl<F> Exchange<F> {
+    /// When the next probe is due, if one is: at once when the client's side has just ended.
+    fn probe_due(&self, end_of_input: bool) -> Option<Instant> {
+        let chunked = matches!(self.phase, Phase::Sending(_, Framing::Chunked { .. }));
+        if !end_of_input || !chunked || self.probes > PROBE_PAUSES.len() {
+            return None;
+        }
+        Some(self.probe_at.unwrap_or_else(Instant::now))
+    }
+
     /// The response is queued, the request read, and the connection may go on.
     fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Sent)

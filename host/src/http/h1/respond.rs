@@ -93,6 +93,24 @@ pub(super) fn write_early_hints(out: &mut Vec<u8>, fields: &HeaderMap) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Writes the head of a `101 Switching Protocols` (RFC 9110 §15.2.2). It has no date: nothing of HTTP
+/// that could be cached comes with it.
+pub(super) fn write_switch_head(
+    out: &mut Vec<u8>,
+    parts: &response::Parts,
+    protocol: &HeaderValue,
+) {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    write_field(out, &CONNECTION, &HeaderValue::from_static("upgrade"));
+    write_field(out, &UPGRADE, protocol);
+    for (name, value) in &parts.headers {
+        if !is_ours(name) {
+            write_field(out, name, value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Decides the framing and writes the head. `asked.persist` becomes what holds after it.
 pub(super) fn write_head(
     out: &mut Vec<u8>,
@@ -157,6 +175,13 @@ pub(super) fn write_head(
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
         }
         _ => {}
+    }
+    // RFC 9110 §15.5.22: a 426 names what would do, and §7.8 wants the option beside it.
+    if status == StatusCode::UPGRADE_REQUIRED
+        && let Some(protocols) = headers.get(UPGRADE)
+    {
+        write_field(out, &UPGRADE, protocols);
+        out.extend_from_slice(b"connection: upgrade\r\n");
     }
     if !asked.persist {
         out.extend_from_slice(b"connection: close\r\n");

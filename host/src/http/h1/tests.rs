@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Frame;
@@ -17,12 +18,14 @@ use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::conn::{Conn, ConnStates, Persistence, Protocol, TlsFacts};
 use crate::http::limits::Limits;
 use crate::http::rejection::Rejection;
+use crate::http::switch::{Owner, Socket, Switch, SwitchEnd};
 use crate::http::{Handle, Serving};
 
 mod bodies;
 mod leaving;
 mod requests;
 mod responses;
+mod switching;
 
 /// Answers by path; counts what it was asked and what was dropped before it had answered.
 #[derive(Debug, Default)]
@@ -47,6 +50,28 @@ fn streamed(frames: Vec<Result<Frame<Bytes>, BodyError>>) -> ResponseBody {
     ResponseBody::stream(Box::pin(StreamBody::new(stream::iter(frames))))
 }
 
+/// Says so with `first`, then echoes.
+fn switching() -> ResponseBody {
+    struct Echo;
+
+    impl Owner for Echo {
+        fn run<'s>(self: Box<Self>, mut socket: Box<dyn Socket + 's>) -> BoxFuture<'s, SwitchEnd> {
+            Box::pin(async move {
+                socket.write_all(b"first ").await.unwrap();
+                let mut buffer = [0; 100];
+                while let Ok(length @ 1..) = socket.read(&mut buffer).await {
+                    let _gone = socket.write_all(&buffer[..length]).await;
+                }
+                let _gone = socket.shutdown().await;
+                Ok(())
+            })
+        }
+    }
+
+    let protocol = HeaderValue::from_static("echo");
+    ResponseBody::switching(Switch { protocol, owner: Box::new(Echo) })
+}
+
 fn endless() -> ResponseBody {
     let frame = || Ok(Frame::data(Bytes::from(vec![b'x'; 64 * 1024])));
     ResponseBody::stream(Box::pin(StreamBody::new(stream::repeat_with(frame))))
@@ -56,6 +81,21 @@ fn trailer(name: &'static str, value: &'static str) -> Result<Frame<Bytes>, Body
     let mut map = HeaderMap::new();
     map.insert(name, HeaderValue::from_static(value));
     Ok(Frame::trailers(map))
+}
+
+impl TestHandler {
+    /// A piece every ten seconds, three in all.
+    fn drip(&self) -> ResponseBody {
+        let dropped = CountsDrop(Arc::clone(&self.cancelled));
+        let pieces = stream::unfold((0, dropped), |(count, dropped)| async move {
+            if count == 3 {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            Some((data("piece"), (count + 1, dropped)))
+        });
+        ResponseBody::stream(Box::pin(StreamBody::new(pieces)))
+    }
 }
 
 impl Handle for TestHandler {
@@ -116,6 +156,11 @@ impl Handle for TestHandler {
                 builder.header("content-length", 3).body(streamed(vec![data("one"), data("two")]))
             }
             "/breaks" => builder.body(streamed(vec![data("one"), Err(BodyError::Gone)])),
+            "/drip" => builder.body(self.drip()),
+            "/switch" => builder.status(101).header("x-own", "1").body(switching()),
+            "/refuse" => {
+                builder.status(426).header("upgrade", "echo").body(ResponseBody::full("no"))
+            }
             "/large" => builder.body(streamed(vec![
                 Ok(Frame::data(vec![b'a'; 300_000].into())),
                 Ok(Frame::data(vec![b'b'; 9_000].into())),

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::ext::Protocol as ConnectProtocol;
 use h2::server::{SendPushedResponse, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{ALT_SVC, CONTENT_LENGTH, DATE};
@@ -19,11 +20,14 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::socket::H2Socket;
 use super::watch::Watch;
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::conn::{Conn, Protocol};
 use crate::http::limits::{DISCARD_BYTES, DISCARD_TIMEOUT};
 use crate::http::rejection::Rejection;
+use crate::http::switch;
+use crate::http::validate::UpgradeRequested;
 use crate::http::{Handle, Serving, date, validate};
 
 /// Most that one stream claims of the connection's window at a time: a stream that claimed a whole
@@ -63,10 +67,21 @@ pub(super) async fn exchange<H: Handle>(
     let mut request = Request::from_parts(parts, ());
     let head_only = request.method() == Method::HEAD;
     let mut unread = None;
+    // What may become another protocol's bytes: nothing of it is read before that.
+    let mut tunnel = None;
+    if let Some(protocol) = request.extensions().get::<ConnectProtocol>()
+        && let Ok(protocol) = HeaderValue::from_str(protocol.as_str())
+    {
+        request.extensions_mut().insert(UpgradeRequested(protocol));
+    }
+    let connects = request.method() == Method::CONNECT;
     let response = match validate::request(&mut request, Protocol::H2, &serving.limits) {
         Ok(validated) => {
             validate::set_scheme(&mut request, conn.scheme());
-            let (body, wanted) = if recv.is_end_stream() {
+            let (body, wanted) = if connects {
+                tunnel = Some(recv);
+                (RequestBody::empty(), None)
+            } else if recv.is_end_stream() {
                 (RequestBody::empty(), None)
             } else {
                 let (body, wanted, rest) = WireBody::new(recv, validated.expects_continue);
@@ -75,7 +90,25 @@ pub(super) async fn exchange<H: Handle>(
                 (body.paced(&serving.limits), wanted)
             };
             let request = request.map(|()| body);
-            handle(&conn, &serving, &watch, &mut respond, request, wanted).await?
+            let mut response =
+                handle(&conn, &serving, &watch, &mut respond, request, wanted).await?;
+            if let Some(switch) = response.body_mut().take_switch()
+                && let Some(recv) = tunnel.take()
+            {
+                let (mut head, body) = response.into_parts();
+                validate::connection_fields(&mut head.headers);
+                head.status = StatusCode::OK;
+                let send = respond.send_response(Response::from_parts(head, ()), false)?;
+                let socket = H2Socket::new(recv, send);
+                switch::run(switch, body, socket, &conn, &serving.limits).await;
+                return Ok(());
+            }
+            unread = unread.or(tunnel.map(|recv| {
+                let (refused, rest) = oneshot::channel();
+                let _received_below = refused.send(recv);
+                rest
+            }));
+            response
         }
         Err(rejection) => {
             // RFC 9113 §8.1.1: a malformed request is a stream error, which a response may precede.

@@ -62,6 +62,9 @@ impl<H> Drop for Counted<H> {
 /// How far a connection's drain is (RFC 9114 §5.2).
 enum Leaving {
     No,
+    /// Another process goes on serving: a client that has just come gets its first answer before it
+    /// is sent away.
+    Fresh,
     /// The client knows; what it sent before it knew is still taken.
     Announced,
     /// Nothing new is taken.
@@ -110,6 +113,9 @@ pub async fn serve<H: Handle>(connection: Connection, conn: Arc<Conn>, serving: 
                     let counted = counted;
                     stream::serve(&counted.0, send, recv).await;
                 });
+                if matches!(leaving, Leaving::Fresh) {
+                    timer.as_mut().reset(Instant::now());
+                }
             }
             stream = connection.accept_uni() => {
                 let Ok(recv) = stream else { return };
@@ -123,14 +129,23 @@ pub async fn serve<H: Handle>(connection: Connection, conn: Arc<Conn>, serving: 
                 }
             },
             () = &mut draining, if matches!(leaving, Leaving::No) => {
-                leaving = Leaving::Announced;
-                if !send_goaway(&mut control, GOAWAY_LATER, limits.write_idle_timeout).await {
-                    return shared.close(Code::NO_ERROR, "draining");
-                }
-                let grace = connection.rtt().clamp(*GOAWAY_GRACE.start(), *GOAWAY_GRACE.end());
-                timer.as_mut().reset(Instant::now() + grace);
+                leaving = Leaving::Fresh;
+                let patience = shared.serving.drain.patience();
+                let patience = if accepted == 0 { patience } else { Duration::ZERO };
+                timer.as_mut().reset(Instant::now() + patience);
             }
             () = &mut timer => match leaving {
+                Leaving::Fresh => {
+                    leaving = Leaving::Announced;
+                    if !send_goaway(&mut control, GOAWAY_LATER, limits.write_idle_timeout).await {
+                        return shared.close(Code::NO_ERROR, "draining");
+                    }
+                    let grace = connection.rtt().clamp(*GOAWAY_GRACE.start(), *GOAWAY_GRACE.end());
+                    // There is time where another process goes on serving.
+                    let is_handed_over = shared.serving.drain.is_handed_over();
+                    let grace = if is_handed_over { *GOAWAY_GRACE.end() } else { grace };
+                    timer.as_mut().reset(Instant::now() + grace);
+                }
                 Leaving::Announced => {
                     // Request streams are numbered in fours (RFC 9000 §2.1).
                     let next = accepted * 4;

@@ -43,6 +43,8 @@ pub(super) fn opening(max_field_section: usize) -> BytesMut {
         (QPACK_MAX_TABLE_CAPACITY, 0),
         (MAX_FIELD_SECTION_SIZE, max_field_section as u64),
         (QPACK_BLOCKED_STREAMS, 0),
+        // RFC 9220 §3.
+        (ENABLE_CONNECT_PROTOCOL, 1),
     ] {
         put_varint(&mut settings, id);
         put_varint(&mut settings, value);

@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use super::frame::{HEADERS, put_frame_head};
 use super::qpack::{self, DecodeError, Decoder, SectionLimits, Text};
 use crate::http::limits::Limits;
+use crate::http::validate::UpgradeRequested;
 
 /// Why a section is not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +50,7 @@ struct Pseudo {
     scheme: Option<Text>,
     authority: Option<Text>,
     path: Option<Text>,
+    protocol: Option<Text>,
 }
 
 /// The head of a request, from the payload of its HEADERS frame.
@@ -73,7 +75,8 @@ pub(super) fn request(section: Bytes, limits: &Limits) -> Result<Request<()>, Me
             b":scheme" => &mut pseudo.scheme,
             b":authority" => &mut pseudo.authority,
             b":path" => &mut pseudo.path,
-            // `:protocol` is undefined until we announce extended CONNECT (RFC 9220 §3).
+            // RFC 9220 §3.
+            b":protocol" => &mut pseudo.protocol,
             _ => return Err(MessageError::Malformed("unknown pseudo-header field")),
         };
         if slot.replace(value).is_some() {
@@ -81,7 +84,16 @@ pub(super) fn request(section: Bytes, limits: &Limits) -> Result<Request<()>, Me
         }
     }
     let mut request = Request::new(());
-    let (method, uri) = target(pseudo, &fields)?;
+    if let Some(protocol) = pseudo.protocol.take() {
+        if pseudo.method.as_ref().is_none_or(|method| method.as_bytes() != b"CONNECT") {
+            return Err(MessageError::Malformed(":protocol without CONNECT"));
+        }
+        let protocol = HeaderValue::from_maybe_shared(protocol.into_bytes())
+            .map_err(|_| MessageError::Malformed("invalid :protocol"))?;
+        request.extensions_mut().insert(UpgradeRequested(protocol));
+    }
+    let is_plain = request.extensions().get::<UpgradeRequested>().is_none();
+    let (method, uri) = target(pseudo, &fields, is_plain)?;
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_3;
@@ -89,8 +101,12 @@ pub(super) fn request(section: Bytes, limits: &Limits) -> Result<Request<()>, Me
     Ok(request)
 }
 
-/// Method and target (§4.3.1, §4.4).
-fn target(pseudo: Pseudo, fields: &HeaderMap) -> Result<(Method, Uri), MessageError> {
+/// Method and target (§4.3.1, §4.4). `is_plain`: a CONNECT is one to an authority (RFC 8441 §4).
+fn target(
+    pseudo: Pseudo,
+    fields: &HeaderMap,
+    is_plain: bool,
+) -> Result<(Method, Uri), MessageError> {
     let missing = |what| MessageError::Malformed(what);
     let method = pseudo.method.ok_or(missing("no :method"))?;
     let method = Method::from_bytes(method.as_bytes())
@@ -108,7 +124,7 @@ fn target(pseudo: Pseudo, fields: &HeaderMap) -> Result<(Method, Uri), MessageEr
     };
 
     let mut parts = http::uri::Parts::default();
-    if method == Method::CONNECT {
+    if method == Method::CONNECT && is_plain {
         if pseudo.scheme.is_some() || pseudo.path.is_some() {
             return Err(MessageError::Malformed("CONNECT with :scheme or :path"));
         }
@@ -304,7 +320,7 @@ mod tests {
             (with(&[(":path", "/")]), "pseudo-header field given twice"),
             (with(&[(":method", "GET")]), "pseudo-header field given twice"),
             (with(&[(":status", "200")]), "unknown pseudo-header field"),
-            (with(&[(":protocol", "websocket")]), "unknown pseudo-header field"),
+            (with(&[(":protocol", "websocket")]), ":protocol without CONNECT"),
             (with(&[(":x", "")]), "unknown pseudo-header field"),
             (with(&[("x", ""), (":x", "")]), "pseudo-header field after fields"),
             (with(&[("X", "1")]), "invalid field name"),

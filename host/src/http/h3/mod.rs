@@ -7,8 +7,8 @@
 //!
 //! [`conn`] has the connection and draining, [`control`] the client's unidirectional streams,
 //! [`stream`] one exchange, [`inbound`] its request body, [`frame`], [`qpack`] and [`message`] the
-//! wire. Interim responses beside 100 (103) go out where [`stream`] waits for the handler; extended
-//! CONNECT needs its setting in [`control`] and `:protocol` in [`message`].
+//! wire, [`socket`] a stream that an extended CONNECT has led out of HTTP. Interim responses beside
+//! 100 (103) go out where [`stream`] waits for the handler.
 
 mod code;
 mod conn;
@@ -17,6 +17,7 @@ mod frame;
 mod inbound;
 mod message;
 mod qpack;
+mod socket;
 mod stream;
 
 #[cfg(test)]

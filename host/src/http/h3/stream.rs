@@ -23,12 +23,14 @@ use super::conn::Shared;
 use super::frame::{DATA, Event, FrameReader, put_frame_head};
 use super::inbound::Inbound;
 use super::message::{self, MessageError};
+use super::socket::H3Socket;
 use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::conn::Protocol;
+use crate::http::conn::{EarlyData, Protocol};
 use crate::http::interim::Interim;
 use crate::http::limits::Limits;
 use crate::http::rejection::Rejection;
-use crate::http::validate::{self, Validated};
+use crate::http::switch;
+use crate::http::validate::{self, UpgradeRequested, Validated};
 use crate::http::{Handle, unread};
 
 /// While draining, how long the client's acknowledgement of a whole response is awaited: closing the
@@ -57,9 +59,9 @@ pub(super) async fn serve<H: Handle>(shared: &Arc<Shared<H>>, send: SendStream, 
 }
 
 /// Our half of the stream.
-struct Outgoing {
-    send: SendStream,
-    finished: bool,
+pub(super) struct Outgoing {
+    pub(super) send: SendStream,
+    pub(super) finished: bool,
 }
 
 impl Outgoing {
@@ -69,7 +71,7 @@ impl Outgoing {
         let _over = self.send.reset(code.into());
     }
 
-    fn finish(&mut self) -> Result<(), Fault> {
+    pub(super) fn finish(&mut self) -> Result<(), Fault> {
         self.finished = true;
         self.send.finish().map_err(|_| Fault::Gone)
     }
@@ -165,6 +167,9 @@ async fn exchange<H: Handle>(
     recv: RecvStream,
 ) -> Result<(), Fault> {
     let limits = &shared.serving.limits;
+    // As it was when the stream was accepted: the handshake may have ended since, and what it then
+    // says of a request is merely too careful.
+    let is_early = recv.is_0rtt();
     let mut frames = FrameReader::new(recv, limits.header_bytes);
     let Received { mut request, validated, mut ahead, over } =
         match receive(&mut frames, limits).await {
@@ -185,7 +190,9 @@ async fn exchange<H: Handle>(
             }
         };
 
-    let is_whole = over && !ahead.iter().any(|event| !matches!(event, Event::Data(_)));
+    // What may become another protocol's bytes is nobody's body.
+    let connects = request.extensions().get::<UpgradeRequested>().is_some();
+    let is_whole = !connects && over && !ahead.iter().any(|event| !matches!(event, Event::Data(_)));
     let (inbound, body) = if is_whole {
         let body = match ahead.pop_front() {
             Some(Event::Data(data)) => RequestBody::full(data),
@@ -194,11 +201,17 @@ async fn exchange<H: Handle>(
         (None, body)
     } else {
         let inbound = Inbound::new(frames, ahead, validated.content_length, Arc::clone(limits));
-        let body =
-            RequestBody::stream(Box::pin(inbound.body()), validated.content_length).paced(limits);
+        let body = if connects {
+            RequestBody::empty()
+        } else {
+            RequestBody::stream(Box::pin(inbound.body()), validated.content_length).paced(limits)
+        };
         (Some(inbound), body)
     };
     validate::set_scheme(&mut request, shared.conn.scheme());
+    if is_early {
+        request.extensions_mut().insert(EarlyData);
+    }
     // What is here already needs no 100 (RFC 9110 §10.1.1).
     let wants_continue = validated.expects_continue && inbound.is_some();
     let mut watch = Watch { inbound: inbound.clone(), stopped: pin!(out.send.stopped()) };
@@ -290,7 +303,7 @@ async fn answer<H: Handle, S: Future + Unpin>(
     let interim = Arc::new(Interim::new(true));
     let handler = &shared.serving.handler;
     let mut handling = pin!(handler.handle(&shared.conn, request, Arc::clone(&interim)));
-    let response = loop {
+    let mut response = loop {
         // Cancel safety: the handler is pinned outside; the rest is polled anew.
         let next = poll_fn(|cx| match handling.as_mut().poll(cx) {
             Poll::Ready(response) => Poll::Ready(Ok(Next::Final(response))),
@@ -327,6 +340,18 @@ async fn answer<H: Handle, S: Future + Unpin>(
             }
         }
     };
+    if let Some(switch) = response.body_mut().take_switch()
+        && let Some(inbound) = &watch.inbound
+    {
+        let (mut parts, body) = response.into_parts();
+        parts.status = StatusCode::OK;
+        let mut head = BytesMut::new();
+        message::put_head(&Response::from_parts(parts, ()), &mut head);
+        out.write(&mut [head.freeze()], limits).await?;
+        let socket = H3Socket::new(out, inbound.body());
+        switch::run(switch, body, socket, &shared.conn, limits).await;
+        return Ok(());
+    }
     if response.status().is_informational() {
         return Err(Fault::Stream(Code::INTERNAL_ERROR, "the handler gave no final response"));
     }

@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use quinn::crypto::rustls::{HandshakeData, NoInitialCipherSuite, QuicServerConfig};
 use quinn::crypto::{
@@ -22,6 +23,12 @@ use crate::http::conn::TlsFacts;
 struct Facts {
     handshake: Option<Box<HandshakeData>>,
     cipher: Option<u16>,
+    early_data: bool,
+}
+
+/// Whether early data is taken on a connection, once its handshake data is there.
+pub(super) fn takes_early_data(handshake_data: Box<dyn Any>) -> bool {
+    handshake_data.downcast::<Facts>().is_ok_and(|facts| facts.early_data)
 }
 
 /// The crypto of a server whose connections know their facts.
@@ -31,15 +38,13 @@ struct Facts {
 pub(super) fn server_config(
     tls: Arc<rustls::ServerConfig>,
 ) -> Result<Arc<dyn crypto::ServerConfig>, NoInitialCipherSuite> {
-    let mut tls = Arc::unwrap_or_clone(tls);
-    // Early data can be replayed (RFC 9001 §9.2).
-    tls.max_early_data_size = 0;
     Ok(Arc::new(Config(Arc::new(QuicServerConfig::try_from(tls)?))))
 }
 
 /// The facts of a connection that has shaken hands.
 pub(super) fn tls(connection: &Connection) -> TlsFacts {
     let facts = connection.handshake_data().and_then(|data| data.downcast::<Facts>().ok());
+    let early_data = facts.as_ref().is_some_and(|facts| facts.early_data);
     let (handshake, cipher) = facts.map_or((None, None), |facts| (facts.handshake, facts.cipher));
     let (alpn, sni) = handshake.map_or((None, None), |data| (data.protocol, data.server_name));
     TlsFacts {
@@ -48,7 +53,7 @@ pub(super) fn tls(connection: &Connection) -> TlsFacts {
         cipher: cipher.map_or_else(|| "unknown".to_owned(), suite_name),
         alpn: alpn.map(|name| String::from_utf8_lossy(&name).into_owned()),
         sni,
-        early_data: false,
+        early_data,
     }
 }
 
@@ -94,13 +99,15 @@ impl crypto::ServerConfig for Config {
         parameters: &TransportParameters,
     ) -> Box<dyn Session> {
         let session = Arc::clone(&self.0).start_session(version, parameters);
-        Box::new(Watched { session, cipher: None })
+        Box::new(Watched { session, cipher: None, early_data: AtomicBool::new(false) })
     }
 }
 
 struct Watched {
     session: Box<dyn Session>,
     cipher: Option<u16>,
+    /// quinn has asked for the keys of early data, and there were some.
+    early_data: AtomicBool,
 }
 
 impl Session for Watched {
@@ -110,7 +117,8 @@ impl Session for Watched {
 
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
         let handshake = self.session.handshake_data()?.downcast().ok();
-        Some(Box::new(Facts { handshake, cipher: self.cipher }))
+        let early_data = self.early_data.load(Ordering::Relaxed);
+        Some(Box::new(Facts { handshake, cipher: self.cipher, early_data }))
     }
 
     fn peer_identity(&self) -> Option<Box<dyn Any>> {
@@ -118,7 +126,9 @@ impl Session for Watched {
     }
 
     fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {
-        self.session.early_crypto()
+        let keys = self.session.early_crypto();
+        self.early_data.store(keys.is_some(), Ordering::Relaxed);
+        keys
     }
 
     fn early_data_accepted(&self) -> Option<bool> {

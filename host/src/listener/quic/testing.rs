@@ -7,7 +7,7 @@ use std::time::Duration;
 use quinn::{ClientConfig, Connection, Endpoint};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
-use super::{Admit, Quic, serve};
+use super::{Admit, Lineage, Quic, serve};
 use crate::drain::Drain;
 use crate::http::conn::ConnStates;
 use crate::http::limits::Limits;
@@ -52,12 +52,13 @@ impl TestServer {
         let states = Arc::new(ConnStates::default());
         let handler = Arc::new(handler);
         let limits = Arc::new(limits);
-        let quic = Quic::new(Arc::new(tls), cores, &limits).unwrap();
+        let quic =
+            Arc::new(Quic::new(Arc::new(tls), cores, cores, &limits, Lineage::first()).unwrap());
         let mut addr = SocketAddr::from(([127, 0, 0, 1], 0));
         for core in 0..cores {
             let socket = reuse_port(addr);
             addr = socket.local_addr().unwrap();
-            let endpoint = quic.bind(core, socket, &drain).unwrap();
+            let endpoint = quic.bind(core, vec![socket], true, &drain).unwrap();
             let serving = Serving {
                 handler: Arc::clone(&handler),
                 drain: drain.clone(),
@@ -67,7 +68,8 @@ impl TestServer {
                 alt_svc: None,
                 http2: true,
             };
-            drain.spawn(serve(endpoint, serving, Arc::clone(&admit)));
+            let (quic, admit) = (Arc::clone(&quic), Arc::clone(&admit));
+            drain.spawn(async move { serve(&quic, endpoint, serving, admit).await });
         }
         Self { addr, drain, states, roots }
     }

@@ -13,6 +13,7 @@ use crate::http::conn::{Conn, ConnStates, RefusedConnection};
 use crate::http::h2::PREFACE;
 use crate::http::limits::Limits;
 use crate::http::{Handle, Serving};
+use crate::listener::gate::Gate;
 use crate::listener::slots::Slots;
 use crate::listener::tcp;
 
@@ -51,13 +52,16 @@ fn start(limits: Limits, tls: Option<Arc<Tls>>) -> Server {
         http2: true,
     };
     let socket = bound.sockets.into_iter().next().unwrap();
-    let accepting = tcp::serve(socket, tls, Arc::clone(&slots), serving.clone());
-    serving.drain.spawn(async move { accepting.await.unwrap() });
+    let (mine, of_others) = (serving.clone(), Arc::clone(&slots));
+    serving.drain.spawn(async move {
+        let gate = Gate::default();
+        tcp::serve(socket, tls, of_others, mine, &gate).await.unwrap();
+    });
     Server { address: bound.address, slots, serving }
 }
 
 fn development(folder: &Path) -> Arc<Tls> {
-    Arc::new(Tls::new(Source::Development(folder.to_owned()), true).unwrap())
+    Arc::new(Tls::new(Source::Development(folder.to_owned()), true, true).unwrap())
 }
 
 /// Writes a self-signed certificate for `names`.
@@ -157,7 +161,7 @@ async fn alpn_decides_the_protocol() {
 #[tokio::test]
 async fn http2_can_be_turned_off() {
     let folder = tempfile::tempdir().unwrap();
-    let tls = Tls::new(Source::Development(folder.path().to_owned()), false).unwrap();
+    let tls = Tls::new(Source::Development(folder.path().to_owned()), false, false).unwrap();
     let ca = tls.development_ca().unwrap();
     let server = start(Limits::default(), Some(Arc::new(tls)));
 
@@ -265,7 +269,8 @@ fn the_certificate_follows_the_server_name() {
     let a = make_pair(folder.path(), "a", &["a.example", "also-a.example"]);
     let wild = make_pair(folder.path(), "wild", &["*.b.example"]);
     let exact = make_pair(folder.path(), "exact", &["x.b.example"]);
-    let tls = Tls::new(Source::Files(vec![a.clone(), wild.clone(), exact.clone()]), true).unwrap();
+    let tls =
+        Tls::new(Source::Files(vec![a.clone(), wild.clone(), exact.clone()]), true, true).unwrap();
 
     for (name, pair) in [
         (Some("a.example"), &a),
@@ -285,7 +290,7 @@ fn the_certificate_follows_the_server_name() {
 fn a_changed_pair_is_used_and_a_broken_one_is_reported_once() {
     let folder = tempfile::tempdir().unwrap();
     let pair = make_pair(folder.path(), "a", &["a.example"]);
-    let tls = Tls::new(Source::Files(vec![pair.clone()]), true).unwrap();
+    let tls = Tls::new(Source::Files(vec![pair.clone()]), true, true).unwrap();
     let first = chosen(&tls, None);
 
     let unchanged = tls.reload();
@@ -309,7 +314,7 @@ fn a_changed_pair_is_used_and_a_broken_one_is_reported_once() {
 async fn changed_files_are_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let pair = make_pair(folder.path(), "a", &["a.example"]);
-    let tls = Arc::new(Tls::new(Source::Files(vec![pair.clone()]), true).unwrap());
+    let tls = Arc::new(Tls::new(Source::Files(vec![pair.clone()]), true, true).unwrap());
     let drain = Drain::new();
     drain.spawn(Arc::clone(&tls).watch(drain.clone()));
     tokio::task::yield_now().await;
@@ -345,10 +350,10 @@ fn unusable_files_are_errors_that_name_them() {
         (&good.certificate, &other.key, "other.key"),
     ] {
         let pair = Pair { certificate: certificate.clone(), key: key.clone() };
-        let error = Tls::new(Source::Files(vec![pair]), true).unwrap_err();
+        let error = Tls::new(Source::Files(vec![pair]), true, true).unwrap_err();
         assert!(error.to_string().contains(named), "{error}");
     }
-    assert!(matches!(Tls::new(Source::Files(vec![]), true), Err(TlsError::None)));
+    assert!(matches!(Tls::new(Source::Files(vec![]), true, true), Err(TlsError::None)));
 }
 
 #[test]

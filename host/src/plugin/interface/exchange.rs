@@ -78,7 +78,7 @@ impl HostExchange for HostState {
                 cipher: tls.cipher.clone(),
                 alpn: tls.alpn.clone(),
                 sni: tls.sni.clone(),
-                early_data: tls.early_data,
+                early_data: exchange.early_data,
             }),
             peer: conn.peer.to_string(),
             local: conn.local.to_string(),

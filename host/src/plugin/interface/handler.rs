@@ -58,9 +58,16 @@ pub(super) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
 
 type Calling = Option<(Arc<Call>, crate::plugin::chain::Next)>;
 
+fn calling(store: wasmtime::StoreContextMut<'_, HostState>) -> wasmtime::Result<Calling> {
+    let call = current_call(store)?;
+    Ok(call.and_then(|call| call.next.clone().map(|next| (call, next))))
+}
+
 /// The call on whose behalf the guest runs right now: by the component model's task, else, for tasks
 /// that a guest detached from it, the only call there is.
-fn calling(mut store: wasmtime::StoreContextMut<'_, HostState>) -> wasmtime::Result<Calling> {
+pub(super) fn current_call(
+    mut store: wasmtime::StoreContextMut<'_, HostState>,
+) -> wasmtime::Result<Option<Arc<Call>>> {
     let tasks: Vec<_> = store.async_call_stack()?.collect();
     let calls = &store.data().calls;
     // The newest: a call whose body still goes out may have had the same task, which has ended, and
@@ -70,7 +77,7 @@ fn calling(mut store: wasmtime::StoreContextMut<'_, HostState>) -> wasmtime::Res
     let ((Some(call), _) | (None, [call])) = (by_task, calls.as_slice()) else {
         return Ok(None);
     };
-    Ok(call.next.clone().map(|next| (Arc::clone(call), next)))
+    Ok(Some(Arc::clone(call)))
 }
 
 fn no_next() -> Failure {

@@ -9,20 +9,33 @@ use wasmtime_wasi_config::WasiConfig;
 use super::state::HostState;
 
 pub mod exchange;
+mod exchange_async;
 mod files;
 mod handler;
+pub mod keyvalue;
 pub mod outbound;
 mod registry;
+pub mod sql;
+mod upgrade;
 
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "wharf:host/host",
         imports: {
-            default: trappable,
+            "wharf:host/sql.[drop]cursor": trappable,
+            "wharf:host/sql.[drop]transaction": trappable,
+            "wharf:host/sql.[method]cursor.columns": trappable,
+            "wharf:host/sql": async | store | trappable,
             "wharf:host/files.reply": async | trappable,
+            "wharf:host/upgrade.accept": store | trappable,
+            default: trappable,
         },
         with: {
+            "wharf:host/sql.cursor": super::sql::OpenCursor,
+            "wharf:host/sql.transaction": super::sql::OpenTransaction,
+            "wharf:host/sql-async.cursor": super::sql::OpenCursor,
+            "wharf:host/sql-async.transaction": super::sql::OpenTransaction,
             "wharf:host/exchange.exchange": super::exchange::OpenExchange,
         },
     });
@@ -42,6 +55,7 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostState>> {
         WasiConfig::new(&state.config)
     })?;
     handler::add_to_linker(&mut linker)?;
+    keyvalue::add_to_linker(&mut linker)?;
     bindings::Host_::add_to_linker::<HostState, HasSelf<HostState>>(&mut linker, |state| state)?;
     Ok(linker)
 }

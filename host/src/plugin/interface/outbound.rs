@@ -3,8 +3,12 @@
 
 use std::sync::Arc;
 
+use http::header::UPGRADE;
 use http_body_util::BodyExt;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+use wasmtime_wasi_http::{
+    DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody,
+    WasiHttpHooks,
+};
 
 use crate::plugin::state::Environment;
 use crate::upstream::{OutboundGrants, Timeouts, Upstream, UpstreamError};
@@ -30,6 +34,12 @@ type Sent =
     Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
 
 impl WasiHttpHooks for Outbound {
+    /// All that are forbidden anyway but `Upgrade`, which a 426 must have (RFC 9110 §15.5.22); the
+    /// host removes it from every other message.
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::new(|name| *name != UPGRADE && DEFAULT_FORBIDDEN_HEADERS.contains(name))
+    }
+
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,

@@ -35,7 +35,18 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
     match files::reply(&exchange, &path, &options) {
         Ok(token) => answer(out, 200, fields(&[("wharf-reply", &token)]), "the plugin's own"),
         Err(error) => {
-            answer(out, 500, fields(&[("x-error", error.code.name())]), error.message);
+            answer(out, 500, fields(&[("x-error", name(error.code))]), error.message);
         }
+    }
+}
+
+fn name(code: files::ErrorCode) -> &'static str {
+    match code {
+        files::ErrorCode::NotGranted => "not-granted",
+        files::ErrorCode::Invalid => "invalid",
+        files::ErrorCode::NotFound => "not-found",
+        files::ErrorCode::NotAFile => "not-a-file",
+        files::ErrorCode::Unreadable => "unreadable",
+        files::ErrorCode::TooMany => "too-many",
     }
 }

@@ -49,6 +49,7 @@ async fn handle(request: Request) -> Answer {
         "tls": connection.tls.as_ref().map(|tls| &tls.version),
         "alpn": connection.tls.as_ref().and_then(|tls| tls.alpn.as_ref()),
         "early_data": connection.tls.as_ref().is_some_and(|tls| tls.early_data),
+        "early_data_field": header(&request, "early-data"),
         "forged": forged,
     }))
 }

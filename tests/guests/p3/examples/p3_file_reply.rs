@@ -59,7 +59,7 @@ async fn handle(request: Request) -> Answer {
     let token = match reply {
         Ok(token) => token,
         Err(error) => {
-            return answer(500, fields(&[("x-error", error.code.name())]), error.message);
+            return answer(500, fields(&[("x-error", name(error.code))]), error.message);
         }
     };
     LAST.set(Some(token.clone()));
@@ -67,4 +67,15 @@ async fn handle(request: Request) -> Answer {
     let mut list = vec![("wharf-reply", token.as_str())];
     list.extend(set.split('|').filter_map(|field| field.split_once(':')));
     answer(number(&request, "status", 200) as u16, fields(&list), "the plugin's own")
+}
+
+fn name(code: files::ErrorCode) -> &'static str {
+    match code {
+        files::ErrorCode::NotGranted => "not-granted",
+        files::ErrorCode::Invalid => "invalid",
+        files::ErrorCode::NotFound => "not-found",
+        files::ErrorCode::NotAFile => "not-a-file",
+        files::ErrorCode::Unreadable => "unreadable",
+        files::ErrorCode::TooMany => "too-many",
+    }
 }

@@ -22,8 +22,10 @@ async fn handle(request: Request) -> Answer {
         }
         let (result, piece) = body.read(Vec::with_capacity(64 << 10)).await;
         length += piece.len();
-        for byte in piece.into_iter().filter(|_| !counts) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        if !counts {
+            for byte in piece {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
         }
         if !matches!(result, StreamResult::Complete(_)) {
             break;

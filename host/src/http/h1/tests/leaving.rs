@@ -41,6 +41,40 @@ async fn a_half_closed_client_gets_the_whole_of_a_response_that_has_begun() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_half_closed_client_gets_probes_that_are_valid_chunks() {
+    let answer = answer(format!("GET /drip {GET}")).await;
+
+    // Each piece comes after four: the first at once or 40 ms after a chunk, the last 6 s later.
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    let chunk = "00005\r\npiece\r\n";
+    assert_eq!(body, format!("{chunk}{chunk}{chunk}0\r\n\r\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_a_quiet_chunked_response_is_noticed() {
+    let mut connection = TestConnection::new();
+    connection.send(format!("GET /drip {GET}")).await;
+    connection.receive_until("\r\n\r\n").await;
+
+    let TestConnection { client, handler, states, .. } = connection;
+    drop(client);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    assert_eq!(handler.cancelled.load(Ordering::SeqCst), 1);
+    assert_eq!(states.active.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stays_open_gets_no_probes() {
+    let mut connection = TestConnection::new();
+    connection.send(format!("GET /drip {GET}")).await;
+
+    let answer = connection.receive_until("\r\n0\r\n\r\n").await;
+
+    assert!(answer.ends_with("\r\n\r\n5\r\npiece\r\n5\r\npiece\r\n5\r\npiece\r\n0\r\n\r\n"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_head_that_does_not_end_is_answered_408_after_the_header_timeout() {
     let mut connection = TestConnection::new();
     tokio::time::sleep(Duration::from_secs(60)).await;
