@@ -133,3 +133,29 @@ async fn tls_over_tcp_announces_http3() {
     assert_eq!(cleartext.status, 200);
     assert!(cleartext.header("alt-svc").is_empty());
 }
+
+each_protocol!(the_facts_of_a_connection_are_json_or_a_page, |protocol| async move {
+    let server = TestServer::builder().sample("headers").sample("hello").start().await;
+    let mut client = server.client(protocol).await;
+
+    let json = client.get("/protocol").await;
+    let request = client.request(Method::GET, "/protocol");
+    let request = request.header("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+    let page = client.send(request.body(Default::default()).unwrap()).await;
+
+    assert_eq!((&json.json()["requests"], &json.json()["early_data"]), (&1.into(), &false.into()));
+    assert_eq!(json.header("vary"), "accept");
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(page.text().contains("\"requests\":2"), "{page:?}");
+});
+
+each_protocol!(realtime_connections_are_kept_over_http_1_only, |protocol| async move {
+    let server = TestServer::builder().sample("headers").sample("hello").start().await;
+
+    let answer = server.client(protocol).await.get("/api/realtime/connection").await;
+
+    assert!(answer.json()["connection_id"].is_u64(), "{answer:?}");
+    let expected = if protocol == Protocol::H1 { "timeout=30, max=100" } else { "" };
+    assert_eq!(answer.header("keep-alive"), expected, "{answer:?}");
+    assert_eq!(answer.header("connection").is_empty(), protocol != Protocol::H1);
+});

@@ -189,10 +189,12 @@ fn unquoted(text: &str) -> (String, &str) {
 mod tests {
     use super::*;
 
-    /// Name and content of each part, with the pieces of `size` bytes.
-    fn parts(body: &[u8], size: usize) -> Result<Vec<(Option<String>, Vec<u8>)>, Malformed> {
+    type Parts = Vec<(Option<String>, Vec<u8>)>;
+
+    /// Name and content of each part, out of pieces of `size` bytes.
+    fn parts(body: &[u8], size: usize) -> Result<Parts, Malformed> {
         let mut form = Multipart::new("b0");
-        let mut parts: Vec<(Option<String>, Vec<u8>)> = Vec::new();
+        let mut parts = Parts::new();
         let (mut open, mut ended) = (false, false);
         for piece in body.chunks(size) {
             form.push(piece);
