@@ -180,7 +180,8 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
                     // Boxed, so that an idle connection does not carry the handler's state.
                     let Prepared { request, asked, inbound, interim } = prepared;
                     let future = Box::pin(handler.handle(conn, request, Arc::clone(&interim)));
-                    let ended = self.exchange(future, asked, inbound, interim).await;
+                    let exchange = self.exchange(future, asked, inbound, interim);
+                    let ended = Box::pin(exchange).await;
                     if let Some(Ending::Switch) = ended {
                         self.leave_http().await;
                     }
@@ -191,7 +192,8 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
                     let response = handler.reject(self.conn, &unread(), rejection);
                     let response = Box::pin(ready(response));
                     let none = Arc::new(Interim::new(false));
-                    match self.exchange(response, Asked::unknown(&method), None, none).await {
+                    let exchange = self.exchange(response, Asked::unknown(&method), None, none);
+                    match Box::pin(exchange).await {
                         // Whatever followed it is unread.
                         Some(Ending::Close { .. }) => Some(Ending::Close { linger: true }),
                         other => other,
