@@ -54,6 +54,9 @@ pub fn open(name: &str) -> Result<Bucket, Error> {
 #[cfg(target_family = "wasm")]
 use crate::bindings::wasi::keyvalue0_2_0_draft2 as host;
 
+/// A key that was asked for, and its value where it has one.
+pub type Found = (String, Option<Vec<u8>>);
+
 /// A bucket.
 #[derive(Debug)]
 #[cfg(target_family = "wasm")]
@@ -138,7 +141,7 @@ impl Bucket {
     ///
     /// # Errors
     /// [`Error::Other`].
-    pub fn get_many(&self, keys: &[String]) -> Result<Vec<(String, Option<Vec<u8>>)>, Error> {
+    pub fn get_many(&self, keys: &[String]) -> Result<Vec<Found>, Error> {
         Ok(host::batch::get_many(&self.0, keys)?)
     }
 
@@ -236,7 +239,7 @@ impl Bucket {
     ///
     /// # Errors
     /// [`Error::Other`].
-    pub fn get_many(&self, _keys: &[String]) -> Result<Vec<(String, Option<Vec<u8>>)>, Error> {
+    pub fn get_many(&self, _keys: &[String]) -> Result<Vec<Found>, Error> {
         match self.0 {}
     }
 
