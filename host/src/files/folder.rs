@@ -1,8 +1,8 @@
 //! A plugin's static folder: served by its manifest alone (`[static] "/assets" = "public"`).
 //!
 //! Which file a path names is decided here, and nothing else: what is sent of it is
-//! [`FileReply`](crate::http::file_reply::FileReply)'s. Paths are decoded once; whatever would not be
-//! a plain, visible file below the folder is not there.
+//! [`FileReply`]'s. Paths are decoded once; whatever would not be a plain, visible file below the folder
+//! is not there.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! Protocol switches of plugins: what a request offers, and the way of the bytes between the client's
 //! stream and the guest's two.
 //!
-//! The guest's ends ([`super::interface::upgrade`]) live in its store, the client's in the task of
+//! The guest's ends (`interface/upgrade.rs`) live in its store, the client's in the task of
 //! its connection; two short bounded queues lie between. The call keeps its place and its permit
 //! until the guest has let go of both its ends.
 

@@ -76,7 +76,10 @@ fn pairs(op: &str, key: &str, value: &str) -> Result<Json, store::Error> {
         "get-many" => {
             let keys: Vec<_> = key.split(',').map(str::to_owned).collect();
             let pairs = batch::get_many(&bucket, &keys)?;
-            pairs.into_iter().map(|pair| json!(pair.map(|(key, value)| (key, text(value))))).collect()
+            pairs
+                .into_iter()
+                .map(|pair| json!(pair.map(|(key, value)| (key, text(value)))))
+                .collect()
         }
         other => panic!("no operation {other}"),
     })

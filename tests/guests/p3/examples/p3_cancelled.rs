@@ -2,7 +2,9 @@
 //! prints `waiting`, then `request cancelled` and, 300 ms later, `cleaned up`. `/poll`: as `/head`, but
 //! asks every 10 ms and prints only `seen`. Anything else: `ok`.
 
-use guests_p3::{Answer, Request, Response, fields, header, path, spawn_local, text, wit_future, wit_stream};
+use guests_p3::{
+    Answer, Request, Response, fields, header, path, spawn_local, text, wit_future, wit_stream,
+};
 use wasip3::clocks::monotonic_clock::wait_for;
 
 use bindings::wharf::host::exchange::{self, Exchange};

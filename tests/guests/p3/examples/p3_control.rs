@@ -47,11 +47,8 @@ async fn handle(request: Request) -> Answer {
     let (mut writer, reader) = wit_stream::new();
     let (_, trailers) = wit_future::new(|| Ok(None));
     let (link, cache) = (parameter(&request, "link"), parameter(&request, "cache"));
-    let head = [
-        ("x-hints", Some(hints)),
-        ("link", link.as_deref()),
-        ("cache-control", cache.as_deref()),
-    ];
+    let head =
+        [("x-hints", Some(hints)), ("link", link.as_deref()), ("cache-control", cache.as_deref())];
     let head: Vec<_> = head.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     monotonic_clock::wait_for(number(&request, "head_ms", 0) * 1_000_000).await;
     let (response, _) = Response::new(fields(&head), Some(reader), trailers);

@@ -36,10 +36,8 @@ async fn handle(request: Request) -> Answer {
     let Ok(exchange) = exchange::open(&token) else {
         return answer(500, fields(&[]), "no exchange");
     };
-    let named = |kind, name: String| files::Disposition {
-        kind,
-        name: (!name.is_empty()).then_some(name),
-    };
+    let named =
+        |kind, name: String| files::Disposition { kind, name: (!name.is_empty()).then_some(name) };
     let attachment = parameter("attachment").map(|n| named(files::DispositionKind::Attachment, n));
     let inline = parameter("inline").map(|n| named(files::DispositionKind::Inline, n));
     let options = files::ReplyOptions {

@@ -13,9 +13,8 @@ fn routes() -> Router {
 async fn answer(request: Request) -> Result<Response, Error> {
     let parameter = |name| request.query(name).unwrap_or_default().into_owned();
     let bucket = keyvalue::open(&parameter("bucket"));
-    let done = bucket.and_then(|bucket| {
-        run(&bucket, &parameter("op"), &parameter("key"), &parameter("value"))
-    });
+    let done = bucket
+        .and_then(|bucket| run(&bucket, &parameter("op"), &parameter("key"), &parameter("value")));
     let (status, json) = match done {
         Ok(json) => (StatusCode::OK, json),
         Err(error) => (StatusCode::BAD_REQUEST, json!({ "error": error.to_string() })),

@@ -122,13 +122,12 @@ fn statement(json: &Json) -> (String, Vec<Value>) {
         Json::Null => Value::Null,
         Json::Bool(fact) => Value::from(*fact),
         Json::String(text) => Value::Text(text.clone()),
-        Json::Number(number) => number.as_i64().map_or_else(
-            || Value::Real(number.as_f64().expect("a number")),
-            Value::Integer,
-        ),
-        Json::Object(blob) => Value::Blob(
-            serde_json::from_value(blob["blob"].clone()).expect("a list of bytes"),
-        ),
+        Json::Number(number) => number
+            .as_i64()
+            .map_or_else(|| Value::Real(number.as_f64().expect("a number")), Value::Integer),
+        Json::Object(blob) => {
+            Value::Blob(serde_json::from_value(blob["blob"].clone()).expect("a list of bytes"))
+        }
         Json::Array(_) => panic!("an array is no value"),
     });
     (text, params.collect())

@@ -93,11 +93,9 @@ async fn speak(
             }
             return;
         }
-        "stubborn" => {
-            loop {
-                monotonic_clock::wait_for(3_600_000_000_000).await;
-            }
-        }
+        "stubborn" => loop {
+            monotonic_clock::wait_for(3_600_000_000_000).await;
+        },
         "greet" => {
             writer.write_all(b"hello".to_vec()).await;
         }
