@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
 use serde::de::DeserializeOwned;
 
+use crate::accept;
 use crate::exchange::{EXCHANGE_HEADER, Exchange};
 use crate::{Body, Error};
 
@@ -74,6 +75,13 @@ impl Request {
     /// A header's first value, if it is visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.headers.get(name)?.to_str().ok()
+    }
+
+    /// Whether `Accept` gives one media type more weight than another (RFC 9110 §12.5.1), for example
+    /// `prefers("text/html", "application/json")`, which is true of browsers. A client that takes both
+    /// alike, or says nothing, prefers neither.
+    pub fn prefers(&self, media: &str, other: &str) -> bool {
+        accept::prefers(self.headers(), media, other)
     }
 
     /// A parameter of the route that matched, percent-decoded: `name` for `/hello/{name}`, `*` for

@@ -1,6 +1,5 @@
 //! The Rust sample plugin: what the host knows of a connection, and an echo that streams.
 
-mod accept;
 mod page;
 
 use serde::Serialize;
@@ -36,7 +35,7 @@ struct Facts {
 /// As JSON, or as a page for a browser.
 async fn protocol(request: Request) -> Result<Response, Error> {
     let facts = facts(&request);
-    let response = if accept::prefers_page(request.headers()) {
+    let response = if request.prefers("text/html", "application/json") {
         page::page(&facts)?
     } else {
         Response::json(&facts)?

@@ -1,6 +1,5 @@
 //! The start page: every endpoint of every plugin, as the host's registry has them at this moment.
 
-mod accept;
 mod page;
 
 use serde::Serialize;
@@ -31,7 +30,7 @@ fn answer(request: &Request, mut endpoints: Vec<Endpoint>) -> Result<Response, E
     endpoints.sort_by(|a, b| {
         (&a.plugin, &a.path, &a.method, &a.host).cmp(&(&b.plugin, &b.path, &b.method, &b.host))
     });
-    let response = if accept::prefers_json(request.headers()) {
+    let response = if request.prefers("application/json", "text/html") {
         Response::json(&endpoints.iter().map(listed).collect::<Vec<_>>())?
     } else {
         Response::html(page::render(&endpoints))
