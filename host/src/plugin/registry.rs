@@ -289,8 +289,16 @@ impl Registry {
         entry.waiting = Some(Arc::clone(&plugin));
         let published = self.settle(&mut entries);
         let error = entries.get(name).and_then(|entry| entry.error.clone());
+        // At the start all are compiled at once, and a small plugin is ready before its middleware.
+        let is_early = plugin.manifest.middleware.iter().any(|wrapping| {
+            let entry = entries.get(wrapping);
+            entry.is_some_and(|it| matches!(it.state, State::Discovered | State::Compiling))
+        });
         drop(entries);
 
+        for other in published.iter().filter(|other| **other != plugin.name) {
+            tracing::info!(plugin = &**other, "published: what it waited for is there");
+        }
         let took = begun.elapsed();
         if published.contains(&plugin.name) {
             self.metrics.reloaded(name, Reload::Published, took);
@@ -301,6 +309,8 @@ impl Registry {
                 took_ms = took.as_secs_f64() * 1e3,
                 "published"
             );
+        } else if is_early {
+            tracing::info!(plugin = name, "waits for its middleware");
         } else {
             self.metrics.reloaded(name, Reload::Failed, took);
             tracing::warn!(plugin = name, error, "refused");

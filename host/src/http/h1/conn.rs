@@ -3,6 +3,9 @@
 //! Each wait is one hand-written poll function over the connection's few sources of events (handler
 //! or response body, socket both ways, slot of the request body, one timer), looked at in that
 //! order. Nothing is spawned: dropping the connection's future ends everything.
+//!
+//! Long, because what a connection waits for next depends on all that it has: each poll function is read
+//! beside the others.
 
 use std::future::{Future, poll_fn, ready};
 use std::io;
@@ -19,8 +22,9 @@ use http_body::Body;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout};
 
-use super::body::{Demand, Feeder, slot};
-use super::decode::{Decoded, Decoder};
+use super::body::{Demand, slot};
+use super::decode::Decoder;
+use super::inbound::Inbound;
 use super::output::Output;
 use super::parse::{self, HeadScanner};
 use super::respond::{Asked, Framing, Kept, write_early_hints, write_head, write_switch_head};
@@ -30,7 +34,7 @@ use crate::drain::Drain;
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::conn::{Conn, Persistence, Protocol};
 use crate::http::interim::{Interim, copes_on_h1};
-use crate::http::limits::{DISCARD_BYTES, DISCARD_TIMEOUT, Limits};
+use crate::http::limits::{DISCARD_TIMEOUT, Limits};
 use crate::http::rejection::Rejection;
 use crate::http::switch::{self, ReadAhead, Switch};
 use crate::http::{Handle, Serving, unread, validate};
@@ -98,17 +102,6 @@ struct Prepared {
     asked: Asked,
     inbound: Option<Inbound>,
     interim: Arc<Interim>,
-}
-
-/// The request body's way in.
-struct Inbound {
-    decoder: Decoder,
-    feeder: Feeder,
-    /// The client waits for 100 before it sends.
-    awaits_continue: bool,
-    /// Nobody reads any more; so much was thrown away since.
-    discarded: u64,
-    abandoned: bool,
 }
 
 struct Exchange<F> {
@@ -748,60 +741,5 @@ impl<F> Exchange<F> {
         matches!(self.phase, Phase::Sent)
             && self.asked.persist
             && self.inbound.as_ref().is_none_or(|inbound| inbound.decoder.is_done())
-    }
-}
-
-impl Inbound {
-    fn demand(&self, cx: &Context<'_>) -> Demand {
-        if self.abandoned { Demand::Gone } else { self.feeder.poll_demand(cx) }
-    }
-
-    fn is_worth_discarding(&self) -> bool {
-        self.discarded + self.decoder.remaining() <= DISCARD_BYTES
-    }
-
-    /// Decodes from `input` as long as the reader has room, or throws away what nobody reads. True
-    /// if the reader got something.
-    fn feed(
-        &mut self,
-        cx: &Context<'_>,
-        input: &mut BytesMut,
-        end_of_input: bool,
-        limits: &Limits,
-    ) -> bool {
-        let mut fed = false;
-        while !self.decoder.is_done() && !self.decoder.is_failed() {
-            let reading = match self.demand(cx) {
-                Demand::Full => break,
-                Demand::Room { .. } => true,
-                Demand::Gone if self.is_worth_discarding() => false,
-                Demand::Gone => break,
-            };
-            match self.decoder.decode(input, limits) {
-                Ok(Decoded::Frame(frame)) if reading => {
-                    self.awaits_continue = false;
-                    self.feeder.offer(cx, frame, self.decoder.is_done());
-                    fed = true;
-                }
-                Ok(Decoded::Frame(frame)) => {
-                    self.discarded += frame.data_ref().map_or(0, |data| data.len() as u64);
-                }
-                Ok(Decoded::End) => {
-                    self.feeder.end(cx, Ok(()));
-                    fed |= reading;
-                }
-                Ok(Decoded::NeedsMore) if end_of_input => {
-                    self.decoder.fail();
-                    self.feeder.end(cx, Err(BodyError::Gone));
-                    fed |= reading;
-                }
-                Ok(Decoded::NeedsMore) => break,
-                Err(error) => {
-                    self.feeder.end(cx, Err(error));
-                    fed |= reading;
-                }
-            }
-        }
-        fed
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 mod body;
 mod conn;
 mod decode;
+mod inbound;
 mod output;
 mod parse;
 mod respond;
