@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 use wharf_tests::{Answer, Client, TestServer, each_protocol, guest};
 
@@ -346,6 +348,27 @@ each_protocol!(a_file_that_shrinks_while_it_is_sent_breaks_off, |protocol| async
     assert_eq!(answer.header("content-length"), SIZE.to_string());
     assert!(answer.body.len() < SIZE && answer.broken.is_some(), "{:?}", answer.broken);
 });
+
+#[tokio::test]
+async fn a_file_that_the_kernel_sends_breaks_off_where_it_shrinks() {
+    // More than sockets hold.
+    const LARGE: usize = 64 << 20;
+    let server = server().await;
+    fs::write(data(&server).join("large"), vec![b'x'; LARGE]).unwrap();
+    let mut socket = TcpStream::connect(server.http.unwrap()).await.unwrap();
+
+    let request = "GET /f?path=data/large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 1 << 20];
+    socket.read_exact(&mut answer).await.unwrap();
+    let file = fs::OpenOptions::new().write(true).open(data(&server).join("large")).unwrap();
+    file.set_len(2 << 20).unwrap();
+    let _reset_or_end = socket.read_to_end(&mut answer).await;
+
+    let head = String::from_utf8_lossy(&answer[..1000]);
+    assert!(head.contains(&format!("content-length: {LARGE}\r\n")), "{head}");
+    assert!(answer.len() < LARGE, "{}", answer.len());
+}
 
 #[tokio::test]
 async fn coded_siblings_are_sent_to_clients_that_prefer_them() {

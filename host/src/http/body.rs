@@ -16,7 +16,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::control::Control;
+use super::control::{Control, controlled_stream};
+use super::file_body::{FileBody, Slice};
 use super::limits::{BODY_IDLE_TIMEOUT, BODY_MIN_RATE, Limits};
 use super::switch::Switch;
 use super::validate;
@@ -285,6 +286,8 @@ pub trait BodyObserver: Send {
 /// A response's body, with everything that must last as long as it does.
 pub struct ResponseBody {
     inner: Inner,
+    /// Comes before `inner`: a file that a transport may send without a copy.
+    file: Option<Box<FileBody>>,
     /// Dropped, in order, with the body: the admission permit, the exchange, the route snapshot.
     held: Vec<Box<dyn Any + Send>>,
     observer: Option<Box<dyn BodyObserver>>,
@@ -317,6 +320,43 @@ impl ResponseBody {
         Self::from_inner(Inner::Stream(body))
     }
 
+    /// Parts of a file.
+    pub fn file(body: FileBody) -> Self {
+        let mut file = Self::empty();
+        file.file = Some(Box::new(body));
+        file
+    }
+
+    /// The next bytes, where they are a file's that the kernel has in memory and nothing else is wished
+    /// for: they are taken as sent, so the caller is to send exactly these.
+    pub(in crate::http) fn take_slice(&mut self) -> Option<Slice> {
+        self.keep_to_control();
+        let slice = self.file.as_mut()?.take_slice()?;
+        let bytes = slice.range.end - slice.range.start;
+        if let Some(observer) = &mut self.observer {
+            observer.sent(usize::try_from(bytes).unwrap_or(usize::MAX));
+        }
+        if self.is_end_stream() {
+            self.finish(Ok(()));
+        }
+        Some(slice)
+    }
+
+    /// A file is sent as it is until something is wished for.
+    fn keep_to_control(&mut self) {
+        if let Some(control) = self.control.as_ref().filter(|control| !control.is_idle())
+            && let Some(file) = self.file.take()
+        {
+            let control = Arc::clone(control);
+            self.inner = Inner::Stream(controlled_stream(Self::stream(Box::pin(*file)), control));
+        }
+    }
+
+    /// For `controlled`: whether it is a file to be sent as it is.
+    pub(super) fn is_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// No body: once the head is sent, the stream leaves HTTP.
     pub fn switching(switch: Switch) -> Self {
         let mut body = Self::empty();
@@ -345,6 +385,7 @@ impl ResponseBody {
     fn from_inner(inner: Inner) -> Self {
         Self {
             inner,
+            file: None,
             held: Vec::new(),
             observer: None,
             control: None,
@@ -375,7 +416,7 @@ impl ResponseBody {
 
     /// Whether all of it is here.
     pub(super) fn is_here(&self) -> bool {
-        !matches!(self.inner, Inner::Stream(_))
+        !matches!(self.inner, Inner::Stream(_)) && self.file.is_none()
     }
 
     /// The same body, which drops `value` when it is over or given up.
@@ -410,6 +451,7 @@ impl ResponseBody {
     pub fn without_bytes(mut self) -> Self {
         self.when_sent = None;
         self.inner = Inner::Empty;
+        self.file = None;
         self
     }
 
@@ -418,6 +460,7 @@ impl ResponseBody {
             observer.ended(result);
         }
         self.inner = Inner::Empty;
+        self.file = None;
         self.held.clear();
     }
 }
@@ -431,15 +474,17 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        this.keep_to_control();
         loop {
-            let polled = match &mut this.inner {
-                Inner::Empty => Poll::Ready(None),
-                Inner::Full(bytes) => {
+            let polled = match (&mut this.file, &mut this.inner) {
+                (Some(file), _) => Pin::new(&mut **file).poll_frame(cx),
+                (None, Inner::Empty) => Poll::Ready(None),
+                (None, Inner::Full(bytes)) => {
                     let bytes = std::mem::take(bytes);
                     this.inner = Inner::Empty;
                     Poll::Ready(Some(Ok(Frame::data(bytes))))
                 }
-                Inner::Stream(body) => body.as_mut().poll_frame(cx),
+                (None, Inner::Stream(body)) => body.as_mut().poll_frame(cx),
             };
             match polled {
                 Poll::Pending => return Poll::Pending,
@@ -492,20 +537,22 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.inner {
-            Inner::Empty => SizeHint::with_exact(0),
-            Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Inner::Stream(body) => body.size_hint(),
+        match (&self.file, &self.inner) {
+            (Some(file), _) => file.size_hint(),
+            (None, Inner::Empty) => SizeHint::with_exact(0),
+            (None, Inner::Full(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            (None, Inner::Stream(body)) => body.size_hint(),
         }
     }
 }
 
 impl ResponseBody {
     fn inner_is_over(&self) -> bool {
-        match &self.inner {
-            Inner::Empty => true,
-            Inner::Full(_) => false,
-            Inner::Stream(body) => body.is_end_stream(),
+        match (&self.file, &self.inner) {
+            (Some(file), _) => file.is_end_stream(),
+            (None, Inner::Empty) => true,
+            (None, Inner::Full(_)) => false,
+            (None, Inner::Stream(body)) => body.is_end_stream(),
         }
     }
 }

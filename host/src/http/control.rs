@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
-use super::body::{BodyError, ResponseBody};
+use super::body::{BodyError, BoxedBody, ResponseBody};
 
 /// Bytes that a buffered response holds back at the most; then it goes on unbuffered.
 pub const MAX_BUFFERED: usize = 1 << 20;
@@ -59,7 +59,8 @@ impl Control {
         *self.deadline.lock()
     }
 
-    fn is_idle(&self) -> bool {
+    /// Whether nothing is wished for.
+    pub(super) fn is_idle(&self) -> bool {
         self.deadline().is_none()
             && self.rate.load(Ordering::Relaxed) == 0
             && !self.buffered.load(Ordering::Relaxed)
@@ -110,17 +111,26 @@ pub fn controlled(mut body: ResponseBody, control: &Arc<Control>) -> ResponseBod
     if body.is_here() && control.is_idle() {
         return body;
     }
+    if body.is_file() {
+        // Comes under control itself once something is wished for.
+        return body.under(Arc::clone(control));
+    }
     let end = body.take_end();
-    let controlled = Controlled {
+    let body = ResponseBody::stream(controlled_stream(body, Arc::clone(control)));
+    body.under(Arc::clone(control)).with_end(end)
+}
+
+/// The bytes of `body` under `control`.
+pub(super) fn controlled_stream(body: ResponseBody, control: Arc<Control>) -> BoxedBody {
+    Box::pin(Controlled {
         inner: body,
-        control: Arc::clone(control),
+        control,
         timer: None,
         held: VecDeque::new(),
         held_bytes: 0,
         ended: false,
         bucket: Bucket { tokens: 0.0, filled: None },
-    };
-    ResponseBody::stream(Box::pin(controlled)).under(Arc::clone(control)).with_end(end)
+    })
 }
 
 impl Controlled {

@@ -26,6 +26,8 @@ use crate::files::Opened;
 pub const PIECE: usize = 128 * 1024;
 /// Reads from disk at once, over the whole server; the others wait their turn.
 pub const MAX_READS: usize = 32;
+/// Bytes that a transport is given at once to send without a copy.
+pub const MAX_SLICE: u64 = 256 * 1024;
 /// Buffers of pieces that were sent which one body keeps for its next ones.
 const SPARE: usize = 2;
 
@@ -57,6 +59,15 @@ impl Part {
     }
 }
 
+/// Bytes of a file for a transport that takes them from the kernel's cache itself (`sendfile`).
+#[derive(Clone, Debug)]
+pub struct Slice {
+    /// Where they are.
+    pub file: Arc<File>,
+    /// Which.
+    pub range: Range<u64>,
+}
+
 type Reading = Pin<Box<dyn Future<Output = io::Result<(BytesMut, usize)>> + Send>>;
 
 /// Parts of a file, and what is between them.
@@ -80,6 +91,36 @@ impl FileBody {
         let left = parts.iter().map(Part::len).sum();
         let spare = VecDeque::with_capacity(SPARE);
         Self { opened, readers, parts, left, reading: None, inline: true, spare }
+    }
+
+    /// The next bytes, taken as sent, if they are the file's and need no waiting; the caller is to send
+    /// exactly these. `None`: `poll_frame` has what is next, or why there is nothing.
+    ///
+    /// Their first and last byte stand for all of them: the kernel reads ahead, so a hole between two
+    /// cached pages is rare, and costs the core one read from disk.
+    pub(super) fn take_slice(&mut self) -> Option<Slice> {
+        let Some(Part::File(range)) = self.parts.front() else { return None };
+        if self.reading.is_some() || !self.inline || range.is_empty() {
+            return None;
+        }
+        let slice = range.start..range.end.min(range.start + MAX_SLICE);
+        let mut byte = [0];
+        let mut is_cached = |at| read_cached(&self.opened.file, &mut byte, at) == Ok(1);
+        if !is_cached(slice.start) || !is_cached(slice.end - 1) {
+            return None;
+        }
+        let rest = slice.end..range.end;
+        let mut others = self.parts.iter().skip(1);
+        let is_last = rest.is_empty() && !others.any(|part| matches!(part, Part::File(_)));
+        if is_last && !self.opened.is_unchanged() {
+            return None;
+        }
+        self.parts.pop_front();
+        if !rest.is_empty() {
+            self.parts.push_front(Part::File(rest));
+        }
+        self.left -= slice.end - slice.start;
+        Some(Slice { file: Arc::clone(&self.opened.file), range: slice })
     }
 
     /// A buffer of `length` bytes whose content does not matter.
@@ -335,6 +376,37 @@ mod tests {
 
         assert!(matches!(body.frame().await, Some(Err(BodyError::FileChanged))));
         assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn slices_are_the_file_and_not_what_is_between() {
+        let bytes = pattern(MAX_SLICE as usize + 1000);
+        let (_dir, opened) = file(&bytes).await;
+        let size = opened.size;
+        let parts = vec![Part::File(0..size), Part::Text(Bytes::from_static(b"|"))];
+        let mut body = FileBody::new(opened, Readers::default(), parts);
+
+        let slices: Vec<_> = std::iter::from_fn(|| body.take_slice()).collect();
+
+        let ranges: Vec<_> = slices.iter().map(|slice| slice.range.clone()).collect();
+        assert_eq!(ranges, [0..MAX_SLICE, MAX_SLICE..size]);
+        assert_eq!(body.size_hint().exact(), Some(1));
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "|");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changed_gives_no_last_slice() {
+        for length in [2 * PIECE, PIECE] {
+            let (dir, opened) = file(&pattern(2 * PIECE)).await;
+            let parts = vec![Part::File(0..opened.size)];
+            let mut body = FileBody::new(opened, Readers::default(), parts);
+            fs::write(dir.path().join("f"), vec![0; length]).unwrap();
+
+            assert!(body.take_slice().is_none());
+            let outcome = body.collect().await;
+
+            assert!(matches!(outcome, Err(BodyError::FileChanged)));
+        }
     }
 
     #[tokio::test]

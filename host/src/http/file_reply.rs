@@ -189,7 +189,7 @@ impl FileReply {
             return ResponseBody::full(bytes);
         }
         let parts = vec![Part::File(0..self.opened.size)];
-        ResponseBody::stream(Box::pin(FileBody::new(self.opened, self.readers, parts)))
+        ResponseBody::file(FileBody::new(self.opened, self.readers, parts))
     }
 
     fn partial(
@@ -222,7 +222,7 @@ impl FileReply {
         };
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         let body = FileBody::new(self.opened, self.readers, body);
-        Response::from_parts(head, ResponseBody::stream(Box::pin(body)))
+        Response::from_parts(head, ResponseBody::file(body))
     }
 
     /// The validators that the answer carries: the plugin's own where it gave some, else the file's.

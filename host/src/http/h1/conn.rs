@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout};
 use super::body::{Demand, slot};
 use super::decode::Decoder;
 use super::inbound::Inbound;
-use super::output::Output;
+use super::output::{Output, sends_files};
 use super::parse::{self, HeadScanner};
 use super::respond::{Asked, Framing, Kept, write_early_hints, write_head, write_switch_head};
 use super::timer::{DrainWatch, Timer};
@@ -155,7 +155,7 @@ where
     connection.close(ending).await;
 }
 
-impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
+impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<'_, IO> {
     async fn run<H: Handle>(&mut self, handler: &H) -> Ending {
         loop {
             let waiting_since = Instant::now();
@@ -431,7 +431,15 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Connection<'_, IO> {
         }
         let Phase::Sending(body, framing) = &mut exchange.phase else { return Ok(()) };
         const WRONG_LENGTH: &str = "the response is not as long as its head said";
+        let sends_files = sends_files(&self.io);
         while self.output.has_room() {
+            if sends_files
+                && framing.takes_slices()
+                && let Some(slice) = body.take_slice()
+            {
+                framing.slice(&mut self.output, slice).map_err(|_| WRONG_LENGTH)?;
+                continue;
+            }
             if !body.is_end_stream() {
                 match Pin::new(&mut *body).poll_frame(cx) {
                     Poll::Ready(Some(Ok(frame))) => {

@@ -1,16 +1,21 @@
-//! What is to be written: small pieces copied together, at most one large one by reference.
+//! What is to be written: small pieces copied together, at most one large one by reference, or one slice
+//! of a file that the kernel sends itself.
 //!
 //! A response whose body is small leaves in one write, a large chunk goes out uncopied with its
 //! frame around it in one vectored write, and memory is bounded because nothing more is taken while
 //! [`Output::has_room`] says no.
 
+use std::any::Any;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, Interest};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
+
+use crate::http::file_body::Slice;
 
 /// Up to this size a piece is copied behind what is already waiting: cheaper than another entry
 /// in a vectored write.
@@ -22,11 +27,12 @@ const CHUNK_END: &[u8] = b"\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 const CHUNK_END_AND_LAST: &[u8] = b"\r\n0\r\n\r\n";
 
-/// The write queue: `copied`, then `large`, then `tail`.
+/// The write queue: `copied`, then `large` or `slice`, then `tail`.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     copied: Vec<u8>,
     large: Bytes,
+    slice: Option<Slice>,
     tail: &'static [u8],
     /// Bytes of the three that are written.
     written: usize,
@@ -48,6 +54,11 @@ impl Output {
         } else {
             self.large = data;
         }
+    }
+
+    /// Appends bytes of a file; only where [`sends_files`] says that the transport takes them.
+    pub(super) fn push_slice(&mut self, slice: Slice) {
+        self.slice = Some(slice);
     }
 
     /// Appends body bytes as one chunk (RFC 9112 §7.1).
@@ -81,12 +92,12 @@ impl Output {
 
     /// Whether more may be appended.
     pub(super) fn has_room(&self) -> bool {
-        self.large.is_empty() && self.copied.len() < FULL
+        self.large.is_empty() && self.slice.is_none() && self.copied.len() < FULL
     }
 
     /// Whether everything is written and flushed.
     pub(super) fn is_empty(&self) -> bool {
-        self.copied.is_empty() && self.large.is_empty() && !self.unflushed
+        self.copied.is_empty() && self.large.is_empty() && self.slice.is_none() && !self.unflushed
     }
 
     /// Since when the client has taken nothing, if it is being waited for.
@@ -100,7 +111,7 @@ impl Output {
     }
 
     /// Writes and flushes everything.
-    pub(super) fn poll_flush<IO: AsyncWrite + Unpin>(
+    pub(super) fn poll_flush<IO: AsyncWrite + Unpin + 'static>(
         &mut self,
         cx: &mut Context<'_>,
         io: &mut IO,
@@ -117,7 +128,7 @@ impl Output {
         polled
     }
 
-    fn poll_write<IO: AsyncWrite + Unpin>(
+    fn poll_write<IO: AsyncWrite + Unpin + 'static>(
         &mut self,
         cx: &mut Context<'_>,
         io: &mut IO,
@@ -152,10 +163,52 @@ impl Output {
         self.large = Bytes::new();
         self.tail = b"";
         self.written = 0;
+        while let Some(slice) = &mut self.slice {
+            let sent = ready!(poll_send(cx, io, slice))?;
+            if sent == 0 {
+                // The file has become shorter.
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.stalled = None;
+            if slice.range.is_empty() {
+                self.slice = None;
+            }
+        }
         if self.unflushed {
             ready!(Pin::new(&mut *io).poll_flush(cx))?;
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Whether the kernel can send a file's bytes on this transport by itself: on plain TCP, where nothing is
+/// done to them.
+pub(super) fn sends_files<IO: 'static>(io: &IO) -> bool {
+    (io as &dyn Any).is::<TcpStream>()
+}
+
+/// Sends what the socket takes of the slice, and shortens it by that.
+fn poll_send<IO: 'static>(
+    cx: &mut Context<'_>,
+    io: &IO,
+    slice: &mut Slice,
+) -> Poll<io::Result<usize>> {
+    let Some(socket) = (io as &dyn Any).downcast_ref::<TcpStream>() else {
+        return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+    };
+    loop {
+        ready!(socket.poll_write_ready(cx))?;
+        let left = usize::try_from(slice.range.end - slice.range.start).unwrap_or(usize::MAX);
+        let sent = socket.try_io(Interest::WRITABLE, || {
+            let at = Some(&mut slice.range.start);
+            Ok(rustix::fs::sendfile(socket, &slice.file, at, left)?)
+        });
+        match sent {
+            // Says that the socket is to be waited for.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            sent => return Poll::Ready(sent),
+        }
     }
 }

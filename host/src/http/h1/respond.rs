@@ -11,6 +11,7 @@ use http_body::{Frame, SizeHint};
 
 use super::output::Output;
 use super::timer::write_date;
+use crate::http::file_body::Slice;
 use crate::http::validate;
 
 /// What of the request decides about the response's form.
@@ -241,6 +242,23 @@ impl Framing {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Whether bytes go out as they are.
+    pub(super) fn takes_slices(&self) -> bool {
+        matches!(self, Self::Length(_))
+    }
+
+    /// Queues bytes of a file.
+    ///
+    /// # Errors
+    /// As `frame`.
+    pub(super) fn slice(&mut self, output: &mut Output, slice: Slice) -> Result<(), WrongLength> {
+        let Self::Length(left) = self else { return Err(WrongLength) };
+        let bytes = slice.range.end - slice.range.start;
+        *left = left.checked_sub(bytes).ok_or(WrongLength)?;
+        output.push_slice(slice);
         Ok(())
     }
 
