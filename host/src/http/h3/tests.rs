@@ -1,5 +1,7 @@
 //! The server over real sockets: a client that others wrote (the crate `h3`) for what is right, raw
 //! frames over quinn for what is wrong.
+//!
+//! Long, because one raw client, and what it tells of an outcome, serves every malformed shape.
 
 use std::pin::Pin;
 use std::sync::Arc;
