@@ -7,7 +7,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -95,10 +95,14 @@ impl<W: Work> Queue<W> {
     }
 
     fn start(self: &Arc<Self>) {
-        let queue = Arc::clone(self);
-        if !self.place.spawner.spawn(self.role.thread_name(), move || queue.serve()) {
-            self.leave(&StoreError::Other("no thread can be started".to_owned()));
-        }
+        let (queue, without) = (Arc::clone(self), Arc::clone(self));
+        self.place.spawner.spawn(Start {
+            name: self.role.thread_name(),
+            life: Box::new(move || queue.serve()),
+            stranded: Box::new(move || {
+                without.leave(&StoreError::Other("no thread can be started".to_owned()));
+            }),
+        });
     }
 
     /// A thread's life.
@@ -173,7 +177,13 @@ impl<W: Work> Queue<W> {
     }
 }
 
-type Start = (&'static str, Box<dyn FnOnce() + Send>);
+/// A thread that is to be started.
+struct Start {
+    name: &'static str,
+    life: Box<dyn FnOnce() + Send>,
+    /// In its place, where the system gives no thread.
+    stranded: Box<dyn FnOnce() + Send>,
+}
 
 /// Starts the store's threads from one that has the server's own priority: a thread inherits that of
 /// the one that starts it, and askers may be in the heavy lane.
@@ -185,16 +195,21 @@ impl Spawner {
     pub(super) fn new() -> io::Result<Self> {
         let (sender, starts) = sync_channel::<Start>(MAX_STARTS);
         std::thread::Builder::new().name("wharf-store".to_owned()).spawn(move || {
-            for (name, life) in starts {
+            for Start { name, life, stranded } in starts {
                 if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(life) {
                     tracing::error!(%error, "a thread of the store cannot be started");
+                    stranded();
                 }
             }
         })?;
         Ok(Self(sender))
     }
 
-    fn spawn(&self, name: &'static str, life: impl FnOnce() + Send + 'static) -> bool {
-        self.0.try_send((name, Box::new(life))).is_ok()
+    fn spawn(&self, start: Start) {
+        if let Err(TrySendError::Full(start) | TrySendError::Disconnected(start)) =
+            self.0.try_send(start)
+        {
+            (start.stranded)();
+        }
     }
 }
