@@ -140,6 +140,11 @@ impl Hub {
         Some(self.place(draft, true, published, now))
     }
 
+    /// Durable events up to this one were there once.
+    pub fn advance(&mut self, durable: u64) {
+        self.durable = self.durable.max(durable);
+    }
+
     fn place(&mut self, draft: Draft, durable: bool, published: u64, now: u64) -> Arc<Event> {
         let event = Event::new(self.position(), durable, published, draft);
         if let Some(own) = &event.content().id {

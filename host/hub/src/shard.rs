@@ -123,11 +123,12 @@ impl Shard {
         }
     }
 
-    /// Those who would get an event.
-    pub fn audience(&self, event: &Event) -> usize {
+    /// Those who would get a public event of a topic.
+    pub fn audience(&self, topic: &Topic) -> usize {
         let mut counted = HashSet::new();
-        for group in event.topics().flat_map(|topic| self.matching(topic)) {
-            counted.extend(group.members.iter().filter(|m| m.admits(event)).map(Arc::as_ptr));
+        for group in self.matching(topic) {
+            let members = group.members.iter().filter(|member| !member.is_gone());
+            counted.extend(members.map(Arc::as_ptr));
         }
         counted.len()
     }

@@ -1,7 +1,7 @@
 //! One subscriber: what it has still to get, and where it goes on when it could not keep up.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -18,7 +18,15 @@ pub const MAX_QUEUED_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub struct Subscriber {
     id: SubscriberId,
+    about: OnceLock<Box<About>>,
     inner: Mutex<Inner>,
+}
+
+/// What is told of a subscriber.
+#[derive(Debug)]
+struct About {
+    attributes: Box<[(String, String)]>,
+    since: u64,
 }
 
 #[derive(Debug)]
@@ -64,6 +72,7 @@ impl Subscriber {
     pub fn new(id: SubscriberId, subscription: Subscription, cursor: EventId) -> Arc<Self> {
         Arc::new(Self {
             id,
+            about: OnceLock::new(),
             inner: Mutex::new(Inner {
                 subscription,
                 mode: Mode::Behind,
@@ -79,6 +88,16 @@ impl Subscriber {
     /// Its name.
     pub fn id(&self) -> SubscriberId {
         self.id
+    }
+
+    /// Says more of it: attributes, and since when it is here, in milliseconds since 1970.
+    pub fn describe(&self, attributes: Vec<(String, String)>, since: u64) {
+        let _first_wins = self.about.set(Box::new(About { attributes: attributes.into(), since }));
+    }
+
+    /// What was said of it.
+    pub fn about(&self) -> (&[(String, String)], u64) {
+        self.about.get().map_or((&[], 0), |about| (&about.attributes, about.since))
     }
 
     /// What it follows.
@@ -142,12 +161,6 @@ impl Subscriber {
     /// Whether it does not come back for events.
     pub(crate) fn is_gone(&self) -> bool {
         self.inner.lock().mode == Mode::Gone
-    }
-
-    /// Whether it would get a public event of this topic.
-    pub(crate) fn admits(&self, event: &Event) -> bool {
-        let inner = self.inner.lock();
-        inner.mode != Mode::Gone && inner.subscription.may_see(event)
     }
 
     /// Offers an event of a topic that it follows. `wake` gets its waker where it waits.

@@ -91,6 +91,17 @@ impl Subscription {
         self.topics.iter().all(|selector| grants.iter().any(|grant| self.covered(selector, grant)))
     }
 
+    /// Whether every topic that it can match begins with `prefix`.
+    pub fn is_below(&self, prefix: &str) -> bool {
+        self.within.starts_with(prefix)
+            || self.topics.iter().all(|selector| match selector.kind() {
+                SelectorKind::Exact | SelectorKind::Pattern => {
+                    selector.as_str().starts_with(prefix)
+                }
+                SelectorKind::UriTemplate | SelectorKind::UrlPattern => false,
+            })
+    }
+
     /// Whether all that `selector`, one of this subscription, can match is `grant`'s.
     pub(crate) fn covered(&self, selector: &Selector, grant: &Pattern) -> bool {
         match selector {
