@@ -22,9 +22,11 @@ use super::call::Call;
 use super::interface::outbound::Outbound;
 use super::log::{PluginLog, Stream};
 use super::manifest::Manifest;
+use crate::admit::Admission;
 use crate::http::conn::ConnStates;
 use crate::http::file_body::Readers;
 use crate::hub::{Counted, Hub};
+use crate::observe::Metrics;
 use crate::store::{Database, Pairs, Store};
 use crate::upstream::{OutboundGrants, Upstream};
 
@@ -57,6 +59,10 @@ pub struct Services {
     pub readers: Readers,
     /// Topics, and who follows them.
     pub hub: Arc<Hub>,
+    /// How long a call waits for a place.
+    pub admission: Arc<Admission>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Lists every route of every serving plugin, for the `registry` interface.
