@@ -41,10 +41,12 @@ pub mod registry;
 mod request;
 mod response;
 mod router;
+pub mod schedule;
 pub mod sql;
 pub mod upgrade;
 #[cfg(target_family = "wasm")]
 mod wasi;
+pub mod websocket;
 
 pub use bytes::Bytes;
 pub use http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -152,7 +154,9 @@ macro_rules! middleware {
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
 pub mod __rt {
+    pub use crate::schedule::__rt as schedule;
     pub use crate::wasi::{serve, wrap};
+    pub use crate::websocket::__rt as websocket;
     pub use wasip3;
     pub use wasip3::exports::http::handler::Guest;
     pub use wasip3::http::service::export;

@@ -1,0 +1,28 @@
+//! URL patterns (WHATWG) as selectors.
+
+use super::SelectorError;
+use crate::topic::Topic;
+
+/// A URL pattern.
+#[derive(Clone, Debug)]
+pub struct UrlPattern(Topic);
+
+impl UrlPattern {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, SelectorError> {
+        Ok(Self(Topic::parse(text)?))
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// Whether a topic is among those.
+    pub fn matches(&self, topic: &str) -> bool {
+        self.0.as_str() == topic
+    }
+}
