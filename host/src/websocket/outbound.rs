@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use wharf_hub::{Event, Payload};
 
 use super::deflate::{MAX_WINDOW, MIN_WINDOW, deflate};
 use super::frame::{self, Opcode};
@@ -30,17 +31,26 @@ pub struct Message {
 impl Message {
     /// Text.
     pub fn text(text: &str) -> Arc<Self> {
-        Self::new(Opcode::Text, text.as_bytes())
+        Arc::new(Self::new(Opcode::Text, text.as_bytes()))
     }
 
     /// Bytes.
     pub fn binary(bytes: &[u8]) -> Arc<Self> {
-        Self::new(Opcode::Binary, bytes)
+        Arc::new(Self::new(Opcode::Binary, bytes))
     }
 
-    fn new(opcode: Opcode, payload: &[u8]) -> Arc<Self> {
+    /// An event's data.
+    pub(super) fn of_event(event: &Event) -> Self {
+        match &event.content().data {
+            // The hub has checked that it is UTF-8.
+            Payload::Text(text) => Self::new(Opcode::Text, text),
+            Payload::Binary(bytes) => Self::new(Opcode::Binary, bytes),
+        }
+    }
+
+    fn new(opcode: Opcode, payload: &[u8]) -> Self {
         let plain = frame::frame(opcode, false, payload);
-        Arc::new(Self { opcode, payload: payload.len(), plain, deflated: Default::default() })
+        Self { opcode, payload: payload.len(), plain, deflated: Default::default() }
     }
 
     /// Bytes of its payload.

@@ -132,11 +132,11 @@ impl Drop for Ending {
             if let Some(call) = call {
                 let _told_already = call.await;
             }
-            let Open { sockets, handle } = &open;
+            let Open { sockets, handle, .. } = &open;
             if let Some(closing) = closing {
                 closing.await;
             }
-            // It is closed only when the process ends.
+            // An error is that of a semaphore which is closed; this one never is.
             let _turn = handle.home().closing.acquire().await;
             sockets.listener().closed(handle, code, reason).await;
         });
@@ -239,8 +239,8 @@ impl<'s> Engine<'s> {
         let Some(call) = &mut self.ending.call else { return };
         let Poll::Ready(took) = call.as_mut().poll(cx) else { return };
         self.ending.call = None;
-        if took.is_err() {
-            self.fail(Violation { code: close::INTERNAL, reason: "the application failed" });
+        if let Err(fault) = took {
+            self.fail(fault.violation());
         }
     }
 
@@ -410,6 +410,7 @@ impl<'s> Engine<'s> {
         if self.phase == Phase::Open {
             self.phase = Phase::Emptying;
             self.saying = Some(Box::new((code, reason.into())));
+            self.handle.unfollow();
             self.feed = None;
         }
     }
@@ -494,6 +495,7 @@ impl<'s> Engine<'s> {
                         return Some(message.frame(settings.deflate));
                     }
                     Poll::Ready(Taken::LeaveAt(at)) => *leave_at = Some(at),
+                    Poll::Ready(Taken::Feed(new)) => *feed = Some(new),
                     Poll::Ready(Taken::Close(code, reason)) => {
                         asked = Some((code, reason));
                         return None;
@@ -504,9 +506,12 @@ impl<'s> Engine<'s> {
                             return Some(message.frame(settings.deflate));
                         }
                         Poll::Ready(Fed::Lagged) => {
-                            *feed = None;
                             lagged = true;
                             return None;
+                        }
+                        Poll::Ready(Fed::Ended) => {
+                            handle.unfollow();
+                            *feed = None;
                         }
                         Poll::Pending => return None,
                     },

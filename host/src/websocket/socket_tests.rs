@@ -7,8 +7,10 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::drain::Drain;
+use crate::http::conn::Conn;
+use crate::hub::Counted;
 use crate::websocket::frame::unmask;
-use crate::websocket::sockets::{SocketId, Unsent};
+use crate::websocket::sockets::Unsent;
 use crate::websocket::{Identity, Listener, Message, PING_INTERVAL, Payload, Sockets};
 
 /// What the listener was told.
@@ -43,7 +45,7 @@ impl Listener for Recorder {
             }
             running.fetch_sub(1, Ordering::SeqCst);
             if message == Payload::Text("trap".to_owned()) {
-                return Err(Fault);
+                return Err(Fault::Failed);
             }
             if let Some(socket) = echo {
                 let answer = match &message {
@@ -122,6 +124,10 @@ impl Setup {
         let task = tokio::spawn(async move { ended.await.unwrap_or(Err(BodyError::Gone)) });
         Pair { client, told, handle, sockets, drain, task }
     }
+}
+
+fn counted() -> Counted {
+    Counted::one(&Arc::default(), 1).expect("it is the first")
 }
 
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -461,23 +467,14 @@ async fn a_socket_that_never_begins_is_told_only_where_it_was_promised() {
     let drain = Drain::new();
     let sockets = Sockets::new(Arc::new(Codes(Arc::clone(&told))), drain.clone());
     let accept = || {
-        let id = SocketId::random();
-        let identity = Identity { id, protocol: None, attributes: Vec::new(), core: 0 };
-        let open = sockets.open(&Arc::from("chat"), 1, identity)?;
+        let identity = Identity::new(&Conn::unconnected(0), None, Vec::new());
+        let open = sockets.open(&Arc::from("chat"), counted(), identity);
         let settings = Setup::default().settings;
-        Ok::<_, crate::websocket::sockets::TooMany>(Accepted {
-            open,
-            settings,
-            feed: None,
-            opening: None,
-            closing: None,
-        })
+        Accepted { open, settings, feed: None, opening: None, closing: None }
     };
 
-    let unused = accept().unwrap();
-    assert!(accept().is_err(), "one is all it may have");
-    drop(unused);
-    drop(accept().unwrap().promised());
+    drop(accept());
+    drop(accept().promised());
     drain.finish(Duration::from_secs(1)).await;
 
     assert_eq!(*told.lock(), [1006]);

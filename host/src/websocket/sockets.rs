@@ -12,8 +12,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
-use super::{DRAIN_SPREAD, Listener, Message, QUEUE_BYTES, QUEUE_MESSAGES, close};
+use super::{DRAIN_SPREAD, Feed, Listener, Message, QUEUE_BYTES, QUEUE_MESSAGES, close};
 use crate::drain::Drain;
+use crate::http::conn::Conn;
+use crate::hub::{self, Remote};
 
 /// Parts of the map, so that cores seldom meet at one lock.
 const SHARDS: usize = 16;
@@ -22,14 +24,9 @@ const CLOSED_AT_ONCE: usize = 16;
 
 /// A socket's id: 128 random bits, told as 32 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SocketId(u128);
+pub struct SocketId(pub u128);
 
 impl SocketId {
-    /// A fresh id from a thread-local generator seeded by the system.
-    pub fn random() -> Self {
-        Self(rand::random())
-    }
-
     /// The id that is written so.
     pub fn parse(text: &str) -> Option<Self> {
         let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -47,14 +44,34 @@ impl std::fmt::Display for SocketId {
 /// What a plugin knows a socket by.
 #[derive(Debug)]
 pub struct Identity {
-    /// Its id.
+    /// Its id; the hub knows it by the same.
     pub id: SocketId,
+    /// As it is written.
+    pub text: Arc<str>,
     /// The subprotocol.
-    pub protocol: Option<String>,
+    pub protocol: Option<Arc<str>>,
     /// As they were at accept.
-    pub attributes: Vec<(String, String)>,
-    /// The core that its connection is on.
-    pub core: usize,
+    pub attributes: Arc<[(String, String)]>,
+    /// Its connection.
+    pub conn: Arc<Conn>,
+}
+
+impl Identity {
+    /// A fresh one.
+    pub fn new(
+        conn: &Arc<Conn>,
+        protocol: Option<String>,
+        attributes: Vec<(String, String)>,
+    ) -> Self {
+        let id = SocketId(rand::random());
+        Self {
+            id,
+            text: id.to_string().into(),
+            protocol: protocol.map(Into::into),
+            attributes: attributes.into(),
+            conn: Arc::clone(conn),
+        }
+    }
 }
 
 /// Why nothing is sent.
@@ -75,13 +92,27 @@ pub struct Handle {
     queue: Mutex<Queue>,
     /// Told when there is room, and at the end.
     room: Notify,
+    following: Mutex<Following>,
 }
 
+/// What a socket follows.
 #[derive(Debug, Default)]
+pub enum Following {
+    /// Nothing yet.
+    #[default]
+    Nothing,
+    /// Something, that can be changed here.
+    Topics(Remote),
+    /// Nothing any more.
+    Over,
+}
+
+#[derive(Default)]
 struct Queue {
     messages: VecDeque<Arc<Message>>,
     bytes: usize,
     close: Option<(u16, Box<str>)>,
+    feed: Option<Box<dyn Feed>>,
     leave_at: Option<Instant>,
     ended: bool,
     waker: Option<Waker>,
@@ -90,6 +121,8 @@ struct Queue {
 /// What the socket's task takes from the queue.
 pub(super) enum Taken {
     Message(Arc<Message>),
+    /// It has begun to follow something.
+    Feed(Box<dyn Feed>),
     /// There is nothing more to come: close.
     Close(u16, Box<str>),
     /// The server leaves: close then.
@@ -155,6 +188,35 @@ impl Handle {
         Ok(())
     }
 
+    /// Changes what it follows. `change` may put a [`Following::Topics`] in the place of
+    /// [`Following::Nothing`], with what these topics bring.
+    ///
+    /// # Errors
+    /// Those of `change`; [`Unsent::Gone`] where it has ended.
+    pub fn follow<E: From<Unsent>>(
+        &self,
+        change: impl FnOnce(&mut Following) -> Result<Option<Box<dyn Feed>>, E>,
+    ) -> Result<(), E> {
+        // Held all the while: nothing may be changed after the end, nor twice at once.
+        let mut following = self.following.lock();
+        if let Following::Over = *following {
+            return Err(Unsent::Gone.into());
+        }
+        if let Some(feed) = change(&mut following)? {
+            let mut queue = self.queue.lock();
+            queue.feed = Some(feed);
+            Self::wake(queue);
+        }
+        Ok(())
+    }
+
+    /// It follows nothing any more. Before its feed is dropped.
+    pub(super) fn unfollow(&self) {
+        *self.following.lock() = Following::Over;
+        let feed = self.queue.lock().feed.take();
+        drop(feed);
+    }
+
     /// Whether it has ended.
     pub fn is_over(&self) -> bool {
         self.queue.lock().ended
@@ -180,6 +242,9 @@ impl Handle {
         if let Some(at) = queue.leave_at.take() {
             return Poll::Ready(Taken::LeaveAt(at));
         }
+        if let Some(feed) = queue.feed.take() {
+            return Poll::Ready(Taken::Feed(feed));
+        }
         if let Some(message) = queue.messages.pop_front() {
             queue.bytes -= message.len();
             if queue.messages.is_empty() {
@@ -202,6 +267,7 @@ impl Handle {
 
     /// Takes no more.
     pub(super) fn end(&self) {
+        self.unfollow();
         let dropped = {
             let mut queue = self.queue.lock();
             queue.ended = true;
@@ -241,13 +307,10 @@ pub(super) struct Home {
 
 /// What is counted for a plugin.
 #[derive(Debug, Default)]
-pub struct Counts {
-    /// Sockets that are open, or about to be.
-    pub open: AtomicUsize,
-    /// Messages from clients.
-    pub received: AtomicU64,
-    /// Messages to clients; those that wait are not counted.
-    pub sent: AtomicU64,
+pub(super) struct Counts {
+    open: AtomicUsize,
+    pub(super) received: AtomicU64,
+    pub(super) sent: AtomicU64,
     closed: Mutex<BTreeMap<u16, u64>>,
 }
 
@@ -257,16 +320,20 @@ impl Counts {
         let code = if code >= 3000 { code / 1000 * 1000 } else { code };
         *self.closed.lock().entry(code).or_default() += 1;
     }
-
-    /// How many sockets have ended with each code; those of applications by thousands.
-    pub fn by_code(&self) -> Vec<(u16, u64)> {
-        self.closed.lock().iter().map(|(&code, &count)| (code, count)).collect()
-    }
 }
 
-/// A plugin has as many sockets as it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooMany;
+/// What was counted for a plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Sockets that are open, or about to be.
+    pub open: usize,
+    /// Messages from clients.
+    pub received: u64,
+    /// Messages to clients.
+    pub sent: u64,
+    /// Sockets that have ended, by code; codes of applications by thousands.
+    pub closed: Vec<(u16, u64)>,
+}
 
 /// Every socket of the server. One a server.
 #[derive(Debug)]
@@ -283,17 +350,13 @@ impl Sockets {
         Arc::new(Self { shards: Default::default(), homes: Mutex::default(), listener, drain })
     }
 
-    /// Makes a socket of a plugin that may have `limit` of them. It is found until the guard is
-    /// dropped.
-    ///
-    /// # Errors
-    /// [`TooMany`].
+    /// Makes a socket of a plugin, which is `held`. It is found until the guard is dropped.
     pub fn open(
         self: &Arc<Self>,
         plugin: &Arc<str>,
-        limit: usize,
+        held: hub::Counted,
         identity: Identity,
-    ) -> Result<Open, TooMany> {
+    ) -> Open {
         let home = Arc::clone(self.homes.lock().entry(Arc::clone(plugin)).or_insert_with(|| {
             Arc::new(Home {
                 name: Arc::clone(plugin),
@@ -301,17 +364,19 @@ impl Sockets {
                 closing: Semaphore::new(CLOSED_AT_ONCE),
             })
         }));
-        if home.counts.open.fetch_add(1, Ordering::Relaxed) >= limit {
-            home.counts.open.fetch_sub(1, Ordering::Relaxed);
-            return Err(TooMany);
-        }
-        let handle =
-            Arc::new(Handle { identity, home, queue: Mutex::default(), room: Notify::new() });
+        home.counts.open.fetch_add(1, Ordering::Relaxed);
+        let handle = Arc::new(Handle {
+            identity,
+            home,
+            queue: Mutex::default(),
+            room: Notify::new(),
+            following: Mutex::default(),
+        });
         self.shard(handle.identity.id).lock().insert(handle.identity.id, Arc::clone(&handle));
         if self.drain.is_draining() {
             handle.leave_at(Instant::now());
         }
-        Ok(Open { sockets: Arc::clone(self), handle })
+        Open { sockets: Arc::clone(self), handle, _held: held }
     }
 
     /// The plugin's socket with the id that is written so.
@@ -331,12 +396,20 @@ impl Sockets {
         self.len() == 0
     }
 
-    /// Shows what is counted, plugin by plugin.
-    pub fn each_count(&self, mut show: impl FnMut(&str, &Counts)) {
-        let homes: Vec<_> = self.homes.lock().values().cloned().collect();
-        for home in homes {
-            show(&home.name, &home.counts);
-        }
+    /// What was counted, by plugin.
+    pub fn counts(&self) -> Vec<(Arc<str>, Counted)> {
+        let homes = self.homes.lock();
+        let counted = homes.values().map(|home| {
+            let counts = &home.counts;
+            let counted = Counted {
+                open: counts.open.load(Ordering::Relaxed),
+                received: counts.received.load(Ordering::Relaxed),
+                sent: counts.sent.load(Ordering::Relaxed),
+                closed: counts.closed.lock().iter().map(|(&code, &count)| (code, count)).collect(),
+            };
+            (Arc::clone(&home.name), counted)
+        });
+        counted.collect()
     }
 
     /// Waits for the drain and then tells every socket to close: at some time of the next
@@ -376,6 +449,7 @@ pub struct Open {
     pub(super) sockets: Arc<Sockets>,
     /// The socket.
     pub handle: Arc<Handle>,
+    _held: hub::Counted,
 }
 
 impl Drop for Open {
