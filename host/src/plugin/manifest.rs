@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use self::response::{RawResponse, ResponsePolicies};
+use super::schedule::timing::{RawSchedule, Schedule, schedules};
 use crate::config::units::{parse_duration, parse_size};
 use crate::config::{TomlFault, parse_toml};
 use crate::files::folder::StaticFolder;
@@ -75,6 +76,8 @@ pub struct Manifest {
     pub instances: Instances,
     /// What is done to responses by their path.
     pub responses: ResponsePolicies,
+    /// When it is called by itself.
+    pub schedules: Arc<[Schedule]>,
     /// Keys that are known and have no effect in this version.
     pub later: Vec<&'static str>,
 }
@@ -99,6 +102,8 @@ pub struct Capabilities {
     pub env: Vec<String>,
     /// It may list what is served (`wharf:host/registry`).
     pub registry: bool,
+    /// It may see what the server does (`wharf:host/metrics`).
+    pub metrics: bool,
     /// It has a database (`wharf:host/sql`).
     pub sql: bool,
     /// It has pairs (`wasi:keyvalue`).
@@ -188,6 +193,7 @@ impl Manifest {
             limits: PluginLimits::default(),
             instances: Instances::default(),
             responses: ResponsePolicies::default(),
+            schedules: Arc::default(),
             later: Vec::new(),
         }
     }
@@ -256,6 +262,7 @@ impl Manifest {
             outbound: capabilities.outbound,
             env: capabilities.env,
             registry: capabilities.registry,
+            metrics: capabilities.metrics,
             sql: capabilities.sql,
             keyvalue: capabilities.keyvalue,
             files: capabilities
@@ -281,6 +288,7 @@ impl Manifest {
         }
         manifest.responses =
             response::policies(raw.response).map_err(|(key, cause)| wrong(key, cause))?;
+        manifest.schedules = schedules(raw.schedule).map_err(|(key, cause)| wrong(key, cause))?;
         raw.limits.apply(&mut manifest.limits).map_err(|(key, cause)| wrong(key, cause))?;
         raw.instances.apply(&mut manifest.instances).map_err(|(key, cause)| wrong(key, cause))?;
         Ok(manifest)
@@ -400,6 +408,8 @@ struct RawCapabilities {
     env: Vec<String>,
     #[serde(default)]
     registry: bool,
+    #[serde(default)]
+    metrics: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -412,21 +422,11 @@ struct RawHub {
     subscribe: Vec<String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "checked for shape only")]
-struct RawSchedule {
-    name: String,
-    every: Option<String>,
-    cron: Option<String>,
-}
-
 impl RawManifest {
     /// Keys that are known and have no effect in this version.
     fn later(&self) -> Vec<&'static str> {
         let present = [
             ("cache", self.cache.is_some()),
-            ("schedule", !self.schedule.is_empty()),
             ("capabilities.hub", self.capabilities.hub.is_some()),
         ];
         present.into_iter().filter(|(_, is)| *is).map(|(key, _)| key).collect()
