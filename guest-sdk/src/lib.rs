@@ -43,6 +43,7 @@ pub mod registry;
 mod request;
 mod response;
 mod router;
+pub mod schedule;
 mod spawn;
 pub mod sql;
 pub mod sse;
@@ -164,7 +165,9 @@ macro_rules! middleware {
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
 pub mod __rt {
+    pub use crate::schedule::__rt as schedule;
     pub use crate::wasi::{serve, wrap};
+    pub use crate::websocket::__rt as websocket;
     pub use wasip3;
     pub use wasip3::exports::http::handler::Guest;
     pub use wasip3::http::service::export;

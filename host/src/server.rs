@@ -243,6 +243,7 @@ impl Server {
         let published = Arc::new(Published::default());
         let engines = Arc::new(Engines::new().map_err(Error::Engine)?);
         let cache = CodeCache::open(data.join("cache/code"));
+        let admission = Arc::new(Admission::new(config.admission.requests, config.admission.wait));
         let platform = Arc::new(Platform {
             builder: Builder::new(engines, cache).map_err(Error::Engine)?,
             cores: cores.handles.clone(),
@@ -255,6 +256,8 @@ impl Server {
                 states: Arc::clone(&states),
                 endpoints: Arc::clone(&published) as _,
                 readers: Readers::default(),
+                admission: Arc::clone(&admission),
+                metrics: Arc::clone(&metrics),
             }),
         });
         let loader = Loader::new(platform, logs.clone(), data.clone());
@@ -270,7 +273,7 @@ impl Server {
         let app = Arc::new(App {
             published,
             observer: Arc::clone(&observer),
-            admission: Arc::new(Admission::new(config.admission.requests, config.admission.wait)),
+            admission,
             limits: Arc::clone(&limits),
             drain: drain.clone(),
         });

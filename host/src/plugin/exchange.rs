@@ -73,6 +73,13 @@ impl Exchange {
         })
     }
 
+    /// The exchange that a call for an event has: one of its own for each call, over the socket's
+    /// connection or over none ([`Conn::unconnected`]). `subject` stands in place of a route.
+    pub fn of_event(request_id: &str, conn: &Arc<Conn>, subject: &Arc<str>) -> Arc<Self> {
+        let interim = Arc::new(Interim::new(false));
+        Self::new(request_id, conn, subject, Wanted::default(), false, interim)
+    }
+
     /// Says what the request offers in place of HTTP.
     pub fn set_offer(&self, offer: Offer) {
         let _first_wins = self.offer.set(offer);

@@ -22,8 +22,10 @@ use super::call::Call;
 use super::interface::outbound::Outbound;
 use super::log::{PluginLog, Stream};
 use super::manifest::Manifest;
+use crate::admit::Admission;
 use crate::http::conn::ConnStates;
 use crate::http::file_body::Readers;
+use crate::observe::Metrics;
 use crate::store::{Database, Pairs, Store};
 use crate::upstream::{OutboundGrants, Upstream};
 
@@ -54,6 +56,10 @@ pub struct Services {
     pub endpoints: Arc<dyn Endpoints>,
     /// The right to read files that are sent.
     pub readers: Readers,
+    /// How long a call waits for a place.
+    pub admission: Arc<Admission>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Lists every route of every serving plugin, for the `registry` interface.
