@@ -242,6 +242,18 @@ impl Plugin {
         });
     }
 
+    /// What its manifest says of topics holds from now on.
+    pub fn apply_topics(&self) {
+        let publish = &self.manifest.capabilities.hub.publish;
+        let hub = &self.environment().services.hub;
+        hub.set_rules(&self.name, self.manifest.topics.clone(), publish);
+    }
+
+    /// What its manifest says of topics holds no longer.
+    pub fn forget_topics(&self) {
+        self.environment().services.hub.set_rules(&self.name, Vec::new(), &Arc::default());
+    }
+
     /// Instances that exist now.
     pub fn instances(&self) -> usize {
         self.crew.instances()

@@ -350,6 +350,7 @@ impl Registry {
                         entry.waiting = None;
                         entry.error = None;
                         entry.state = State::Serving;
+                        candidate.apply_topics();
                         published.push(Arc::clone(&candidate.name));
                         retired.extend(entry.serving.replace(candidate));
                         changed = true;
@@ -453,6 +454,7 @@ impl Registry {
         let _published = self.settle(&mut entries);
         drop(entries);
         if let Some(plugin) = entry.serving {
+            plugin.forget_topics();
             plugin.retire(RETIRE_GRACE);
             self.metrics.reloaded(name, Reload::Removed, begun.elapsed());
             tracing::info!(plugin = name, "removed");
