@@ -15,6 +15,8 @@ use serde_json::{Map, Value};
 use crate::Response;
 use crate::client::SendError;
 use crate::files::FileError;
+use crate::hub::{PublishError, SubscribeError};
+use crate::websocket::AcceptError;
 
 /// A failed request: a status, and what the client may know about it.
 ///
@@ -173,9 +175,11 @@ impl Error {
         response
     }
 
-    /// Writes the cause to stderr, where the host picks it up with the request's id.
+    /// Writes the cause to stderr, where the host picks it up with the request's id. What every client
+    /// can bring about by asking for a WebSocket wrongly is not worth a line.
     pub(crate) fn report(&self) {
-        if self.0.source.is_some() {
+        let is_the_clients = self.cause().is_some_and(AcceptError::is_the_clients);
+        if self.0.source.is_some() && !is_the_clients {
             write_to_stderr(&self.to_string());
         }
     }
@@ -196,14 +200,20 @@ impl Error {
 impl<E: StdError + 'static> From<E> for Error {
     fn from(source: E) -> Self {
         let source: Box<dyn StdError> = Box::new(source);
-        let status = if let Some(error) = source.downcast_ref::<SendError>() {
-            error.status()
+        let error = if let Some(error) = source.downcast_ref::<SendError>() {
+            Self::new(error.status())
         } else if let Some(error) = source.downcast_ref::<FileError>() {
-            error.status()
+            Self::new(error.status())
+        } else if let Some(error) = source.downcast_ref::<PublishError>() {
+            error.problem()
+        } else if let Some(error) = source.downcast_ref::<SubscribeError>() {
+            error.problem()
+        } else if let Some(error) = source.downcast_ref::<AcceptError>() {
+            error.problem()
         } else {
-            StatusCode::INTERNAL_SERVER_ERROR
+            Self::new(StatusCode::INTERNAL_SERVER_ERROR)
         };
-        Self::new(status).source(source)
+        error.source(source)
     }
 }
 

@@ -17,8 +17,9 @@
 //!
 //! Built with `cargo build --release --target wasm32-wasip2` as a `cdylib`, that is a component
 //! that exports `wasi:http/handler@0.3.2`. It runs on any host of WASI 0.3 as long as it uses
-//! none of [`Request::exchange`], [`files`], [`registry`], [`sql`] and [`upgrade`], which are Wharf's
-//! own: an interface that is not used is not imported. [`keyvalue`] is `wasi:keyvalue`.
+//! none of [`Request::exchange`], [`files`], [`hub`], [`registry`], [`sql`], [`sse`], [`upgrade`] and
+//! [`websocket`], which are Wharf's own: an interface that is not used is not imported. [`keyvalue`] is
+//! `wasi:keyvalue`.
 //!
 //! Natively the crate has its types, the router and handlers, so that plugins have ordinary tests
 //! (`router.handle(request).await`); what needs a host answers that there is none.
@@ -35,16 +36,21 @@ pub mod client;
 mod error;
 pub mod exchange;
 pub mod files;
+pub mod hub;
 pub mod keyvalue;
 mod middleware;
 pub mod registry;
 mod request;
 mod response;
 mod router;
+pub mod schedule;
+mod spawn;
 pub mod sql;
+pub mod sse;
 pub mod upgrade;
 #[cfg(target_family = "wasm")]
 mod wasi;
+pub mod websocket;
 
 pub use bytes::Bytes;
 pub use http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -55,6 +61,7 @@ pub use middleware::{Middleware, Next};
 pub use request::Request;
 pub use response::{IntoResponse, Response};
 pub use router::{Handler, Router};
+pub use spawn::spawn;
 #[cfg(target_family = "wasm")]
 pub use wasi::sleep;
 
@@ -66,6 +73,12 @@ mod bindings {
             package wharf:sdk;
             world plugin {
                 include wharf:host/host@0.1.0;
+                import wharf:host/hub@0.1.0;
+                import wharf:host/hub-async@0.1.0;
+                import wharf:host/sse@0.1.0;
+                import wharf:host/sse-async@0.1.0;
+                import wharf:host/websocket@0.1.0;
+                import wharf:host/websocket-async@0.1.0;
                 import wasi:keyvalue/store@0.2.0-draft2;
                 import wasi:keyvalue/atomics@0.2.0-draft2;
                 import wasi:keyvalue/batch@0.2.0-draft2;
@@ -152,7 +165,9 @@ macro_rules! middleware {
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
 pub mod __rt {
+    pub use crate::schedule::__rt as schedule;
     pub use crate::wasi::{serve, wrap};
+    pub use crate::websocket::__rt as websocket;
     pub use wasip3;
     pub use wasip3::exports::http::handler::Guest;
     pub use wasip3::http::service::export;

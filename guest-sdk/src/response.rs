@@ -146,6 +146,16 @@ impl From<Response> for http::Response<Body> {
     }
 }
 
+/// A response in whose place the host puts what it holds under `token`; `None` where the host gave
+/// something else than a token.
+#[cfg(target_family = "wasm")]
+pub(crate) fn held(token: &str) -> Option<Response> {
+    let token = HeaderValue::from_str(token).ok()?;
+    let mut response = Response::new(());
+    response.headers_mut().insert("wharf-reply", token);
+    Some(response)
+}
+
 /// What a handler may give back.
 pub trait IntoResponse {
     /// Makes the response.

@@ -9,7 +9,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, request};
 use tokio::time::Instant;
 
-use crate::admit::Admission;
+use crate::admit::{Admission, Permit};
 use crate::drain::Drain;
 use crate::files::folder::{Found, StaticFolder};
 use crate::http::Handle;
@@ -37,6 +37,9 @@ pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pr
 
 /// Tells a plugin that its request may be a replay (RFC 8470 §5.1).
 const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
+
+/// WHATWG HTML §9.2.4.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -134,6 +137,7 @@ impl App {
             Exchange::new(guard.id().as_str(), conn, &route.pattern, wanted, is_early, interim);
         let _answered = Answering(&exchange);
         exchange.set_offer(Offer::of(conn, &parts, &body));
+        exchange.set_last_event_id(last_event_id(&parts));
         if let Some(policy) = policy {
             begin_policy(policy, &exchange);
         }
@@ -142,7 +146,8 @@ impl App {
         let chain = self.chain(conn, &route);
         let answer = chain.enter(&exchange, Request::from_parts(parts, body)).await;
         let response = resolve(&exchange, answer)?;
-        let response = replied(&exchange, &route.plugin, response).await?;
+        let mut permit = Some(permit);
+        let response = replied(&exchange, &route.plugin, response, &mut permit).await?;
         hints.learn(response.status(), response.headers());
         let mut response = response.map(|body| {
             let body = if body.is_switching() { body } else { controlled(body, &exchange.control) };
@@ -302,6 +307,20 @@ fn early_data(parts: &mut request::Parts) -> Result<bool, Rejection> {
     Ok(is_early)
 }
 
+/// The event that the client got last, by its `Last-Event-ID`: the header that browsers send when they
+/// come back, or what a page puts into the query in its place.
+fn last_event_id(parts: &request::Parts) -> Option<Box<str>> {
+    if let Some(id) = parts.headers.get(LAST_EVENT_ID) {
+        return std::str::from_utf8(id.as_bytes()).ok().map(Box::from);
+    }
+    let mut pairs = form_urlencoded::parse(parts.uri.query()?.as_bytes());
+    let named = pairs.find(|(name, _)| {
+        let letters = name.bytes().filter(|byte| !matches!(byte, b'-' | b'_'));
+        letters.map(|byte| byte.to_ascii_lowercase()).eq(*b"lasteventid")
+    });
+    named.map(|(_, id)| id.into())
+}
+
 /// Tells the plugin which trace it is part of.
 fn forward_trace(parts: &mut request::Parts, guard: &RequestGuard) {
     if let Some(value) = guard.traceparent()
@@ -343,6 +362,7 @@ async fn replied(
     exchange: &Exchange,
     plugin: &Plugin,
     response: Response<plugin::GuestBody>,
+    permit: &mut Option<Permit>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let (mut head, body) = response.into_parts();
     let named = exchange.replies.take(&mut head.headers);
@@ -355,8 +375,13 @@ async fn replied(
         validate::response(head.status, &mut head.headers).map_err(Refusal::Failure)?;
     }
     match named {
-        Named::Held(held) => {
+        Named::Held(mut held) => {
             plugin::replaced_body(body).await;
+            if held.is_held() {
+                // Ten thousand that rest must not keep requests out.
+                *permit = None;
+                held.ready().await;
+            }
             Ok(held.respond(head))
         }
         Named::Nothing => Ok(Response::from_parts(head, plugin::response_body(body).await)),

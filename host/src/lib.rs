@@ -3,7 +3,7 @@
 //! [`cli`] turns arguments into [`config::Config`]; [`server`] binds the [`listener`]s and owns
 //! everything; [`http`] speaks the three protocols and ends in [`app::App`]; [`route`] and
 //! [`admit`] decide, [`plugin`] runs components, [`files`] opens what is sent as it is, [`store`]
-//! has what they keep, [`upstream`] is their way out; [`observe`] and [`admin`] tell what happened;
+//! has what they keep, [`hub`] carries events between them and to clients, [`upstream`] is their way out; [`observe`] and [`admin`] tell what happened;
 //! [`drain`] ends it all, and [`takeover`] lets another process go on.
 
 pub mod admin;
@@ -14,6 +14,7 @@ pub mod config;
 pub mod drain;
 pub mod files;
 pub mod http;
+pub mod hub;
 pub mod listener;
 pub mod observe;
 pub mod plugin;

@@ -29,6 +29,7 @@ use crate::http::Serving;
 use crate::http::conn::ConnStates;
 use crate::http::file_body::Readers;
 use crate::http::limits::Limits;
+use crate::hub::Hub;
 use crate::listener::quic::{self, Lineage, Quic, QuicError};
 use crate::listener::slots::Slots;
 use crate::listener::tcp::{self, Bound};
@@ -241,8 +242,12 @@ impl Server {
         let background = Drain::new();
         let cores = Cores::start(config.threads).map_err(Error::System)?;
         let published = Arc::new(Published::default());
+        let store = Arc::new(Store::new(data.clone()).map_err(Error::System)?);
+        let hub = Hub::new(&store, &cores.handles, &drain, &background).map_err(Error::System)?;
+        hub.begin().await;
         let engines = Arc::new(Engines::new().map_err(Error::Engine)?);
         let cache = CodeCache::open(data.join("cache/code"));
+        let admission = Arc::new(Admission::new(config.admission.requests, config.admission.wait));
         let platform = Arc::new(Platform {
             builder: Builder::new(engines, cache).map_err(Error::Engine)?,
             cores: cores.handles.clone(),
@@ -251,10 +256,13 @@ impl Server {
             metrics: Arc::clone(&metrics),
             services: Arc::new(Services {
                 upstream: Arc::new(Upstream::new(background.clone())),
-                store: Arc::new(Store::new(data.clone()).map_err(Error::System)?),
+                store,
                 states: Arc::clone(&states),
                 endpoints: Arc::clone(&published) as _,
                 readers: Readers::default(),
+                hub,
+                admission: Arc::clone(&admission),
+                metrics: Arc::clone(&metrics),
             }),
         });
         let loader = Loader::new(platform, logs.clone(), data.clone());
@@ -270,7 +278,7 @@ impl Server {
         let app = Arc::new(App {
             published,
             observer: Arc::clone(&observer),
-            admission: Arc::new(Admission::new(config.admission.requests, config.admission.wait)),
+            admission,
             limits: Arc::clone(&limits),
             drain: drain.clone(),
         });

@@ -98,14 +98,12 @@ fn examine(file: &Path, report: &mut String) -> Result<(), LoadError> {
         |error: crate::plugin::EngineError| LoadError::Compile { cause: format!("{error:#}") };
     let engines = Arc::new(Engines::new().map_err(failed)?);
     let builder = Builder::new(engines, CodeCache::none()).map_err(failed)?;
-    match builder.build(&files.version, files.component(), mode, Tier::Baseline, Urgency::Awaited) {
-        Err(LoadError::Compile { .. }) => builder.build(
-            &files.version,
-            files.component(),
-            mode,
-            Tier::Optimised,
-            Urgency::Awaited,
-        )?,
+    let build = |tier| {
+        let (version, bytes) = (&files.version, files.component());
+        builder.build(version, bytes, &world, mode, tier, Urgency::Awaited)
+    };
+    match build(Tier::Baseline) {
+        Err(LoadError::Compile { .. }) => build(Tier::Optimised)?,
         program => program?,
     };
     Ok(())

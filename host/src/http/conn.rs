@@ -184,6 +184,14 @@ impl Conn {
         })
     }
 
+    /// What stands in place of a connection where the host calls a plugin of its own accord; counted
+    /// nowhere.
+    pub fn unconnected(core: usize) -> Arc<Self> {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let uncounted = Arc::new(ConnStates::default());
+        Self::new(core, nowhere, nowhere, Protocol::H1, None, uncounted)
+    }
+
     /// `https` where the connection is encrypted, else `http`.
     pub fn scheme(&self) -> http::uri::Scheme {
         if self.tls.is_some() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP }

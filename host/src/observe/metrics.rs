@@ -22,12 +22,21 @@ use super::series::Series;
 use crate::http::conn::{ConnStates, Protocol, RefusedConnection};
 use crate::http::rejection::Rejection;
 use crate::plugin::Failure;
+use crate::plugin::event::EventKind;
 use crate::plugin::log::PluginLogs;
 use crate::plugin::manifest::Mode;
 
 /// Upper bounds of the compile and reload buckets, in seconds.
 const SLOW_BUCKETS: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// Upper bounds of the buckets of event calls, in seconds.
+const EVENT_BUCKETS: [f64; 12] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 10.0];
+
+fn event_buckets() -> Histogram {
+    Histogram::new(EVENT_BUCKETS)
+}
 
 /// The compiler that made a plugin's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,6 +92,13 @@ struct PluginKind {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    plugin: String,
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PluginMode {
     plugin: String,
     mode: &'static str,
@@ -116,6 +132,8 @@ pub struct Metrics {
     compile: Family<TierLabel, Histogram>,
     reloads: Family<PluginOutcome, Counter>,
     reload: Family<Plugin, Histogram>,
+    events: Family<EventLabels, Counter>,
+    event: Family<PluginKind, Histogram>,
     host: Arc<Host>,
 }
 
@@ -132,6 +150,8 @@ impl Metrics {
             compile: Family::new_with_constructor(slow),
             reloads: Family::default(),
             reload: Family::new_with_constructor(slow),
+            events: Family::default(),
+            event: Family::new_with_constructor(event_buckets),
             host: Arc::new(Host {
                 states,
                 started: SystemTime::now(),
@@ -160,6 +180,10 @@ impl Metrics {
             "From the change of a file to its publication",
             self.reload.clone(),
         );
+        let help = "Calls of plugins for WebSockets and schedules";
+        registry.register("wharf_plugin_events", help, self.events.clone());
+        let help = "Time of these calls, their wait for a place included";
+        registry.register("wharf_plugin_event_seconds", help, self.event.clone());
         self
     }
 
@@ -195,6 +219,15 @@ impl Metrics {
         let labels = PluginOutcome { plugin: plugin.clone(), outcome: outcome.label() };
         self.reloads.get_or_create(&labels).inc();
         self.reload.get_or_create(&Plugin { plugin }).observe(took.as_secs_f64());
+    }
+
+    /// A plugin was called for an event, well or not.
+    pub fn event(&self, plugin: &str, kind: EventKind, failure: Option<&Failure>, took: Duration) {
+        let (plugin, kind) = (plugin.to_owned(), kind.label());
+        let outcome = failure.map_or("ok", Failure::label);
+        let labels = EventLabels { plugin: plugin.clone(), kind, outcome };
+        self.events.get_or_create(&labels).inc();
+        self.event.get_or_create(&PluginKind { plugin, kind }).observe(took.as_secs_f64());
     }
 
     /// Counts what the plugins' logs drop. Once, at start.

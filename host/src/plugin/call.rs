@@ -19,22 +19,57 @@ use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
 use super::Failure;
 use super::chain::Next;
+use super::event::GuestEvent;
 use super::exchange::{Exchange, Token};
 use super::instances::WorkerHandle;
 use crate::admit::Permit;
 use crate::store::Asker;
 
-/// What a caller waits for.
+/// What a caller of the handler waits for.
 pub type Answer = Result<Response<WasiBody>, Failure>;
+
+/// What a guest is called for.
+pub enum Work {
+    /// A request, as the guest gets it.
+    Request(http::Request<WasiBody>),
+    /// An event.
+    Event(GuestEvent),
+}
+
+/// Where the end of a call is told.
+pub enum Reply {
+    /// The caller waits for the head of a response.
+    Request(oneshot::Sender<Answer>),
+    /// The caller waits until the guest has returned.
+    Event(oneshot::Sender<Result<(), Failure>>),
+}
+
+impl Reply {
+    /// Whether nobody waits any more.
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::Request(reply) => reply.is_closed(),
+            Self::Event(reply) => reply.is_closed(),
+        }
+    }
+
+    /// Tells a failure; in vain where the caller has left.
+    pub fn fail(self, failure: Failure) {
+        match self {
+            Self::Request(reply) => drop(reply.send(Err(failure))),
+            Self::Event(reply) => drop(reply.send(Err(failure))),
+        }
+    }
+}
 
 /// A call that no instance has begun.
 pub struct Job {
     /// Its shared state.
     pub call: Arc<Call>,
-    /// The request as the guest gets it.
-    pub request: http::Request<WasiBody>,
+    /// What it is called for.
+    pub work: Work,
     /// Where the answer goes.
-    pub reply: oneshot::Sender<Answer>,
+    pub reply: Reply,
     /// The right to run; held until the call is over, not until the client is.
     pub permit: Permit,
     /// Whether an instance has already failed under it.
@@ -50,13 +85,14 @@ impl fmt::Debug for Job {
 /// The shared state of one call.
 #[derive(Debug)]
 pub struct Call {
-    /// The exchange it serves.
+    /// The exchange it serves, or the event's own.
     pub exchange: Arc<Exchange>,
     /// Names the exchange to this guest.
     pub token: Token,
     /// Where a middleware's own request goes on.
     pub next: Option<Next>,
-    /// How long it may take to its head, and then between two frames of its body.
+    /// How long it may take to its head, and then between two frames of its body; an event's call in
+    /// all.
     pub timeout: Duration,
     /// The guest task, once it runs.
     pub task: OnceLock<GuestTaskId>,

@@ -37,6 +37,7 @@ pub struct Exchange {
     /// What the host holds for the response.
     pub replies: Replies,
     offer: OnceLock<Offer>,
+    last_event_id: OnceLock<Box<str>>,
     cancelled: AtomicBool,
     /// Told when it is cancelled.
     cancellation: Notify,
@@ -66,11 +67,19 @@ impl Exchange {
             control: Arc::default(),
             replies: Replies::default(),
             offer: OnceLock::new(),
+            last_event_id: OnceLock::new(),
             cancelled: AtomicBool::new(false),
             cancellation: Notify::new(),
             waiting: AtomicUsize::new(0),
             failure: Mutex::new(None),
         })
+    }
+
+    /// The exchange that a call for an event has: one of its own for each call, over the socket's
+    /// connection or over none ([`Conn::unconnected`]). `subject` stands in place of a route.
+    pub fn of_event(request_id: &str, conn: &Arc<Conn>, subject: &Arc<str>) -> Arc<Self> {
+        let interim = Arc::new(Interim::new(false));
+        Self::new(request_id, conn, subject, Wanted::default(), false, interim)
     }
 
     /// Says what the request offers in place of HTTP.
@@ -81,6 +90,18 @@ impl Exchange {
     /// What the request offers in place of HTTP.
     pub fn offer(&self) -> &Offer {
         self.offer.get().unwrap_or(&Offer::Unsupported)
+    }
+
+    /// Says which event the client got last.
+    pub fn set_last_event_id(&self, id: Option<Box<str>>) {
+        if let Some(id) = id {
+            let _first_wins = self.last_event_id.set(id);
+        }
+    }
+
+    /// The event that the client says it got last.
+    pub fn last_event_id(&self) -> Option<&str> {
+        self.last_event_id.get().map(|id| &**id)
     }
 
     /// Whether the client has left or the host has given the exchange up.

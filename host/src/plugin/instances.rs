@@ -12,11 +12,10 @@ use http::Response;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use wasmtime_wasi_http::{FieldMap, WasiBody};
 
 use super::Failure;
-use super::call::{Answer, Call, CallBody, Job, Place};
+use super::call::{Call, CallBody, Job, Place, Reply, Work};
 use super::lane::Lane;
 use super::program::Program;
 use super::state::Environment;
@@ -229,14 +228,14 @@ struct Inner {
 /// A call that runs in an instance.
 struct Running {
     call: Arc<Call>,
-    reply: Option<oneshot::Sender<Answer>>,
+    reply: Option<Reply>,
     place: std::sync::Weak<Place>,
     replay: Option<Replay>,
 }
 
 impl Running {
     fn is_abandoned(&self) -> bool {
-        self.call.is_abandoned() || self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
+        self.call.is_abandoned() || self.reply.as_ref().is_some_and(Reply::is_closed)
     }
 }
 
@@ -416,7 +415,7 @@ impl WorkerHandle {
     pub fn begin(
         self: &Arc<Self>,
         call: &Arc<Call>,
-        reply: oneshot::Sender<Answer>,
+        reply: Reply,
         permit: crate::admit::Permit,
         replay: Option<Replay>,
     ) -> Arc<Place> {
@@ -455,6 +454,7 @@ impl WorkerHandle {
             };
             (reply, place)
         };
+        let Reply::Request(reply) = reply else { return false };
         let answer = answer.map(|response| {
             response.map(|body| {
                 let body = CallBody::new(body, Arc::clone(call), place);
@@ -464,6 +464,17 @@ impl WorkerHandle {
         // A caller that has left drops the body with the answer, which abandons the call.
         let _caller_left = reply.send(answer);
         true
+    }
+
+    /// The guest has returned from the call of an event.
+    pub fn told(&self, call: &Arc<Call>) {
+        let mut inner = self.inner.lock();
+        let running = inner.running.iter_mut().find(|running| Arc::ptr_eq(&running.call, call));
+        let reply = running.and_then(|running| running.reply.take());
+        drop(inner);
+        if let Some(Reply::Event(reply)) = reply {
+            let _caller_left = reply.send(Ok(()));
+        }
     }
 
     /// A call is over: its place is free.
@@ -485,7 +496,7 @@ impl WorkerHandle {
         let inbox = std::mem::take(&mut self.inner.lock().inbox);
         self.in_flight.fetch_sub(inbox.len(), Ordering::Relaxed);
         for job in inbox {
-            let _caller_left = job.reply.send(Err(failure.clone()));
+            job.reply.fail(failure.clone());
         }
     }
 
@@ -502,15 +513,13 @@ impl WorkerHandle {
                 Some(replay) if !alone && !reply.is_closed() => {
                     self.replay(&running.call, reply, replay);
                 }
-                _ => {
-                    let _caller_left = reply.send(Err(failure.clone()));
-                }
+                _ => reply.fail(failure.clone()),
             }
         }
         self.return_inbox();
     }
 
-    fn replay(&self, call: &Arc<Call>, reply: oneshot::Sender<Answer>, replay: Replay) {
+    fn replay(&self, call: &Arc<Call>, reply: Reply, replay: Replay) {
         let mut request = http::Request::new(super::empty_body());
         *request.method_mut() = replay.method;
         *request.uri_mut() = replay.uri;
@@ -520,7 +529,8 @@ impl WorkerHandle {
         let call = Call::new(&call.exchange, call.next.clone(), call.timeout);
         super::set_token(request.headers_mut(), &call.token);
         let permit = crate::admit::Permit::unlimited();
-        self.set.dispatch(Job { call, request, reply, permit, retried: true });
+        let work = Work::Request(request);
+        self.set.dispatch(Job { call, work, reply, permit, retried: true });
     }
 
     fn return_inbox(&self) {

@@ -109,10 +109,10 @@ impl Loader {
             Tier::Baseline
         };
         let begun = Instant::now();
-        let program = match self.compile(files, mode, tier, Urgency::Awaited) {
+        let program = match self.compile(files, &world, mode, tier, Urgency::Awaited) {
             // Winch does not know every instruction.
             Err(LoadError::Compile { .. }) if tier == Tier::Baseline => {
-                self.compile(files, mode, Tier::Optimised, Urgency::Awaited)?
+                self.compile(files, &world, mode, Tier::Optimised, Urgency::Awaited)?
             }
             program => program?,
         };
@@ -133,13 +133,14 @@ impl Loader {
     ///
     /// # Errors
     /// [`LoadError::Compile`].
-    pub fn optimise(&self, files: &Files, mode: Mode) -> Result<Program, LoadError> {
-        self.compile(files, mode, Tier::Optimised, Urgency::Background)
+    pub fn optimise(&self, files: &Files, world: &World, mode: Mode) -> Result<Program, LoadError> {
+        self.compile(files, world, mode, Tier::Optimised, Urgency::Background)
     }
 
     fn compile(
         &self,
         files: &Files,
+        world: &World,
         mode: Mode,
         tier: Tier,
         urgency: Urgency,
@@ -147,7 +148,8 @@ impl Loader {
         let begun = Instant::now();
         let builder = &self.platform.builder;
         let cached = tier == Tier::Optimised && builder.is_cached(&files.version, mode);
-        let program = builder.build(&files.version, &files.component, mode, tier, urgency)?;
+        let program =
+            builder.build(&files.version, &files.component, world, mode, tier, urgency)?;
         let counted = match (cached, tier) {
             (true, _) => metrics::Tier::Cached,
             (false, Tier::Baseline) => metrics::Tier::Baseline,

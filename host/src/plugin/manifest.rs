@@ -9,15 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use wharf_hub::{Pattern as TopicPattern, Rule};
 
 use self::response::{RawResponse, ResponsePolicies};
+use self::topic::{RawHub, RawTopic};
 use crate::config::units::{parse_duration, parse_size};
 use crate::config::{TomlFault, parse_toml};
 use crate::files::folder::StaticFolder;
+use crate::hub::DEFAULT_HELD;
 use crate::route::Pattern;
 use crate::upstream::OutboundGrants;
 
 pub mod response;
+pub mod topic;
 
 /// Linear memory of one instance, over all its memories.
 pub const DEFAULT_MEMORY: u64 = 64 << 20;
@@ -75,6 +79,8 @@ pub struct Manifest {
     pub instances: Instances,
     /// What is done to responses by their path.
     pub responses: ResponsePolicies,
+    /// What holds for topics that it publishes to.
+    pub topics: Vec<Rule>,
     /// Keys that are known and have no effect in this version.
     pub later: Vec<&'static str>,
 }
@@ -103,6 +109,17 @@ pub struct Capabilities {
     pub sql: bool,
     /// It has pairs (`wasi:keyvalue`).
     pub keyvalue: bool,
+    /// Topics that it may publish to and follow (`wharf:host/hub`).
+    pub hub: HubGrants,
+}
+
+/// Patterns of topics.
+#[derive(Clone, Debug, Default)]
+pub struct HubGrants {
+    /// It may publish to these.
+    pub publish: Arc<[TopicPattern]>,
+    /// It may follow these.
+    pub subscribe: Arc<[TopicPattern]>,
 }
 
 /// One granted folder.
@@ -130,6 +147,8 @@ pub struct PluginLimits {
     pub concurrency: usize,
     /// [`DEFAULT_BODY`].
     pub body: u64,
+    /// [`DEFAULT_HELD`].
+    pub held: usize,
 }
 
 /// The numbers of `[instances]`.
@@ -188,6 +207,7 @@ impl Manifest {
             limits: PluginLimits::default(),
             instances: Instances::default(),
             responses: ResponsePolicies::default(),
+            topics: Vec::new(),
             later: Vec::new(),
         }
     }
@@ -258,6 +278,7 @@ impl Manifest {
             registry: capabilities.registry,
             sql: capabilities.sql,
             keyvalue: capabilities.keyvalue,
+            hub: topic::grants(capabilities.hub).map_err(|(key, cause)| wrong(key, cause))?,
             files: capabilities
                 .files
                 .iter()
@@ -279,6 +300,7 @@ impl Manifest {
             };
             manifest.config.insert(key, value);
         }
+        manifest.topics = topic::rules(raw.topic).map_err(|cause| wrong("topic", cause))?;
         manifest.responses =
             response::policies(raw.response).map_err(|(key, cause)| wrong(key, cause))?;
         raw.limits.apply(&mut manifest.limits).map_err(|(key, cause)| wrong(key, cause))?;
@@ -377,6 +399,8 @@ struct RawManifest {
     instances: RawInstances,
     #[serde(default)]
     response: Vec<RawResponse>,
+    #[serde(default)]
+    topic: Vec<RawTopic>,
     cache: Option<toml::Table>,
     #[serde(default)]
     schedule: Vec<RawSchedule>,
@@ -395,21 +419,12 @@ struct RawCapabilities {
     keyvalue: bool,
     #[serde(default)]
     sql: bool,
-    hub: Option<RawHub>,
+    #[serde(default)]
+    hub: RawHub,
     #[serde(default)]
     env: Vec<String>,
     #[serde(default)]
     registry: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "checked for shape only")]
-struct RawHub {
-    #[serde(default)]
-    publish: Vec<String>,
-    #[serde(default)]
-    subscribe: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -424,11 +439,7 @@ struct RawSchedule {
 impl RawManifest {
     /// Keys that are known and have no effect in this version.
     fn later(&self) -> Vec<&'static str> {
-        let present = [
-            ("cache", self.cache.is_some()),
-            ("schedule", !self.schedule.is_empty()),
-            ("capabilities.hub", self.capabilities.hub.is_some()),
-        ];
+        let present = [("cache", self.cache.is_some()), ("schedule", !self.schedule.is_empty())];
         present.into_iter().filter(|(_, is)| *is).map(|(key, _)| key).collect()
     }
 }
@@ -441,6 +452,7 @@ struct RawLimits {
     cpu_time: Option<String>,
     concurrency: Option<usize>,
     body: Option<String>,
+    held: Option<usize>,
 }
 
 /// Most memory that one instance may be given: what a 32-bit memory can address.
@@ -468,6 +480,9 @@ impl RawLimits {
                 return Err(("limits.concurrency", cause));
             }
             limits.concurrency = concurrency;
+        }
+        if let Some(held) = self.held {
+            limits.held = held;
         }
         if let Some(text) = &self.body {
             limits.body = size("limits.body", text)?;
@@ -528,6 +543,7 @@ impl Default for PluginLimits {
             cpu_time: DEFAULT_CPU_TIME,
             concurrency: DEFAULT_CONCURRENCY,
             body: DEFAULT_BODY,
+            held: DEFAULT_HELD,
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod chain;
 pub mod code_cache;
 pub mod compile;
 pub mod engine;
+pub mod event;
 pub mod exchange;
 pub mod instances;
 pub mod interface;
@@ -32,7 +33,7 @@ pub mod watcher;
 mod worker;
 pub mod world;
 
-use self::call::{AbandonGuard, Answer, Call, Job};
+use self::call::{AbandonGuard, Answer, Call, Job, Reply, Work};
 use self::chain::Next;
 use self::exchange::{Exchange, Token};
 use self::instances::{Crew, InstanceSet};
@@ -196,7 +197,8 @@ impl Plugin {
         set_token(request.headers_mut(), &call.token);
         let (reply, answer) = oneshot::channel();
         let mut guard = AbandonGuard::new(Arc::clone(&call));
-        self.sets[core].dispatch(Job { call, request, reply, permit, retried: false });
+        let (work, reply) = (Work::Request(request), Reply::Request(reply));
+        self.sets[core].dispatch(Job { call, work, reply, permit, retried: false });
         match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(answer)) => {
                 // An answer's body has a guard of its own.
@@ -238,6 +240,18 @@ impl Plugin {
                 tokio::time::sleep(RETIRE_POLL).await;
             }
         });
+    }
+
+    /// What its manifest says of topics holds from now on.
+    pub fn apply_topics(&self) {
+        let publish = &self.manifest.capabilities.hub.publish;
+        let hub = &self.environment().services.hub;
+        hub.set_rules(&self.name, self.manifest.topics.clone(), publish);
+    }
+
+    /// What its manifest says of topics holds no longer.
+    pub fn forget_topics(&self) {
+        self.environment().services.hub.set_rules(&self.name, Vec::new(), &Arc::default());
     }
 
     /// Instances that exist now.

@@ -5,19 +5,20 @@
 use std::fmt;
 use std::sync::Arc;
 
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Engine, Store};
-use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
+use wasmtime_wasi_http::handler::Proxy;
 use wasmtime_wasi_http::{p2, p3};
 
 use super::code_cache::CodeCache;
 use super::compile::{Urgency, compile};
 use super::engine::{EngineKind, Engines, Tier};
+use super::event::{EventExports, EventHandlers};
 use super::interface;
 use super::load_error::LoadError;
 use super::manifest::Mode;
 use super::state::{Environment, GuestClock, HostState};
-use super::world::explain_invalid;
+use super::world::{World, explain_invalid};
 
 /// Compiles and links. One a server.
 pub struct Builder {
@@ -61,6 +62,7 @@ impl Builder {
         &self,
         version: &str,
         bytes: &[u8],
+        world: &World,
         mode: Mode,
         tier: Tier,
         urgency: Urgency,
@@ -88,12 +90,13 @@ impl Builder {
                 }
             }
         };
-        self.link(&component, kind, mode, tier)
+        self.link(&component, world, kind, mode, tier)
     }
 
     fn link(
         &self,
         component: &Component,
+        world: &World,
         kind: EngineKind,
         mode: Mode,
         tier: Tier,
@@ -101,13 +104,15 @@ impl Builder {
         let pre = self.linkers[kind as usize].instantiate_pre(component).map_err(|error| {
             LoadError::Imports { missing: missing_import(&format!("{error:#}")) }
         })?;
-        let world = |error: wasmtime::Error| LoadError::World { cause: format!("{error:#}") };
-        let pre = match p3::bindings::ServicePre::new(pre.clone()) {
-            Ok(pre) => ProxyPre::P3(pre),
-            Err(_not_p3) => ProxyPre::P2(p2::bindings::ProxyPre::new(pre).map_err(world)?),
+        let refused = |error: wasmtime::Error| LoadError::World { cause: format!("{error:#}") };
+        let handler = match p3::bindings::ServiceIndices::new(&pre) {
+            Ok(indices) => Handler::P3(indices),
+            Err(_not_p3) => Handler::P2(p2::bindings::ProxyIndices::new(&pre).map_err(refused)?),
         };
         Ok(Program {
             pre,
+            handler,
+            events: EventExports::find(component, world),
             engine: self.engines.engine(kind).clone(),
             engines: Arc::clone(&self.engines),
             mode,
@@ -122,9 +127,17 @@ impl fmt::Debug for Builder {
     }
 }
 
+/// Where a component's handler of requests is.
+enum Handler {
+    P2(p2::bindings::ProxyIndices),
+    P3(p3::bindings::ServiceIndices),
+}
+
 /// A compiled and linked component.
 pub struct Program {
-    pre: ProxyPre<HostState>,
+    pre: InstancePre<HostState>,
+    handler: Handler,
+    events: EventExports,
     engine: Engine,
     engines: Arc<Engines>,
     mode: Mode,
@@ -144,7 +157,7 @@ impl Program {
 
     /// Whether it handles WASI 0.3, where one instance may serve several requests at once.
     pub fn is_concurrent(&self) -> bool {
-        matches!(self.pre, ProxyPre::P3(_))
+        matches!(self.handler, Handler::P3(_))
     }
 
     /// The engines it runs on.
@@ -155,19 +168,41 @@ impl Program {
     /// A store with the plugin's grants, and an instance in it.
     ///
     /// # Errors
-    /// The trap of a start function, a missing granted folder, or a full pool.
+    /// The trap of a start function, a missing granted folder, a full pool, or an export that is not
+    /// what its interface says.
     pub async fn instantiate(
         &self,
         environment: &Arc<Environment>,
         clock: Arc<GuestClock>,
-    ) -> wasmtime::Result<(Store<HostState>, Proxy)> {
+    ) -> wasmtime::Result<Guest> {
         let mut store = Store::new(&self.engine, HostState::new(environment, clock)?);
         store.limiter(HostState::limiter);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| Ok(store.data().clock.on_epoch()));
-        let proxy = self.pre.instantiate_async(&mut store).await?;
-        Ok((store, proxy))
+        let instance = self.pre.instantiate_async(&mut store).await?;
+        let proxy = match &self.handler {
+            Handler::P3(indices) => Proxy::P3(indices.load(&mut store, &instance)?),
+            Handler::P2(indices) => Proxy::P2(indices.load(&mut store, &instance)?),
+        };
+        let events = self.events.load(&mut store, &instance)?;
+        Ok(Guest { store, exports: Exports { proxy, events } })
     }
+}
+
+/// An instance, and the store that it lives in.
+pub struct Guest {
+    /// The store.
+    pub store: Store<HostState>,
+    /// What can be called.
+    pub exports: Exports,
+}
+
+/// What can be called in an instance.
+pub struct Exports {
+    /// The handler of requests.
+    pub proxy: Proxy,
+    /// The handlers of events.
+    pub events: EventHandlers,
 }
 
 impl fmt::Debug for Program {

@@ -4,7 +4,7 @@
 //! one atomic store that changes what is served, so a broken reload changes nothing. A newer refresh
 //! of the same name overtakes an older one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,12 +37,18 @@ pub const RETIRE_GRACE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Published {
     routes: ArcSwap<RouteTable>,
+    plugins: ArcSwap<HashMap<Arc<str>, Arc<Plugin>>>,
 }
 
 impl Published {
     /// The table now; a request takes it once.
     pub fn routes(&self) -> Guard<Arc<RouteTable>> {
         self.routes.load()
+    }
+
+    /// The version of a plugin that serves now.
+    pub fn plugin(&self, name: &str) -> Option<Arc<Plugin>> {
+        self.plugins.load().get(name).map(Arc::clone)
     }
 }
 
@@ -344,6 +350,7 @@ impl Registry {
                         entry.waiting = None;
                         entry.error = None;
                         entry.state = State::Serving;
+                        candidate.apply_topics();
                         published.push(Arc::clone(&candidate.name));
                         retired.extend(entry.serving.replace(candidate));
                         changed = true;
@@ -368,6 +375,9 @@ impl Registry {
             }
         }
         self.published.routes.store(Arc::new(table(entries)));
+        let serving = entries.values().filter_map(|entry| entry.serving.as_ref());
+        let serving = serving.map(|plugin| (Arc::clone(&plugin.name), Arc::clone(plugin)));
+        self.published.plugins.store(Arc::new(serving.collect()));
         for plugin in retired {
             plugin.retire(RETIRE_GRACE);
         }
@@ -397,7 +407,8 @@ impl Registry {
             let begun = Instant::now();
             let loader = Arc::clone(&registry.loader);
             let mode: Mode = plugin.mode();
-            let built = tokio::task::spawn_blocking(move || loader.optimise(&files, mode));
+            let world = plugin.world.clone();
+            let built = tokio::task::spawn_blocking(move || loader.optimise(&files, &world, mode));
             let Some(built) = registry.drain.unless_draining(built).await else { return };
             match built {
                 Ok(Ok(program)) => {
@@ -443,6 +454,7 @@ impl Registry {
         let _published = self.settle(&mut entries);
         drop(entries);
         if let Some(plugin) = entry.serving {
+            plugin.forget_topics();
             plugin.retire(RETIRE_GRACE);
             self.metrics.reloaded(name, Reload::Removed, begun.elapsed());
             tracing::info!(plugin = name, "removed");

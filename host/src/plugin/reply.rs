@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, Response, response};
 use parking_lot::Mutex;
 
@@ -28,6 +29,17 @@ pub trait Held: Send {
     /// Whether it is the switch to another protocol, whose response may be a 101.
     fn switches(&self) -> bool {
         false
+    }
+
+    /// Whether it may last long and cost next to nothing (a stream, a socket, a poll): such a one has
+    /// a bound of its own and takes no place from requests.
+    fn is_held(&self) -> bool {
+        false
+    }
+
+    /// Waits until it can respond. Asked only of what is held.
+    fn ready(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -22,8 +22,11 @@ use super::call::Call;
 use super::interface::outbound::Outbound;
 use super::log::{PluginLog, Stream};
 use super::manifest::Manifest;
+use crate::admit::Admission;
 use crate::http::conn::ConnStates;
 use crate::http::file_body::Readers;
+use crate::hub::{Counted, Hub};
+use crate::observe::Metrics;
 use crate::store::{Database, Pairs, Store};
 use crate::upstream::{OutboundGrants, Upstream};
 
@@ -54,6 +57,12 @@ pub struct Services {
     pub endpoints: Arc<dyn Endpoints>,
     /// The right to read files that are sent.
     pub readers: Readers,
+    /// Topics, and who follows them.
+    pub hub: Arc<Hub>,
+    /// How long a call waits for a place.
+    pub admission: Arc<Admission>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Lists every route of every serving plugin, for the `registry` interface.
@@ -101,6 +110,7 @@ pub struct Environment {
 pub struct Kept {
     sql: OnceLock<Arc<Database>>,
     pairs: OnceLock<Pairs>,
+    held: OnceLock<Arc<AtomicUsize>>,
 }
 
 impl Environment {
@@ -114,6 +124,12 @@ impl Environment {
         }
         let database = self.services.store.sql(&self.name)?;
         Ok(self.kept.sql.get_or_init(|| database))
+    }
+
+    /// Counts one more that the host holds for the plugin: a stream, a poll or a socket.
+    pub fn hold(&self) -> Option<Counted> {
+        let held = self.kept.held.get_or_init(|| self.services.hub.held(&self.name));
+        Counted::one(held, self.manifest.limits.held)
     }
 
     /// The plugin's pairs.

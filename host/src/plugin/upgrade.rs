@@ -150,7 +150,8 @@ impl Stay {
         }
     }
 
-    fn release(&self) {
+    /// The guest has let go of what kept the place.
+    pub fn release(&self) {
         let place = self.place.lock().take();
         drop(place);
     }
@@ -189,7 +190,7 @@ impl Held for Accepted {
 impl Owner for Accepted {
     fn run<'s>(self: Box<Self>, socket: Box<dyn Socket + 's>) -> BoxFuture<'s, SwitchEnd> {
         let Self { to_guest, from_guest, mut leaving, .. } = *self;
-        leaving.begun = true;
+        leaving.begin();
         Box::pin(async move {
             let (read, write) = tokio::io::split(socket);
             let drain = leaving.drain().clone();
@@ -300,8 +301,13 @@ impl Leaving {
         }
     }
 
+    /// A response stands for it.
+    pub fn begin(&mut self) {
+        self.begun = true;
+    }
+
     /// The switch is over; `clean`: both sides said so.
-    fn end(&mut self, clean: bool) {
+    pub fn end(&mut self, clean: bool) {
         self.clean = clean;
     }
 

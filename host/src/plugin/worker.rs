@@ -15,10 +15,11 @@ use wasmtime_wasi_http::handler::Proxy;
 use wasmtime_wasi_http::{FieldMap, WasiBody, WasiHttpView, p2, p3};
 
 use super::Failure;
-use super::call::{Call, Job, OriginalBody, Place};
+use super::call::{Call, Job, OriginalBody, Place, Work};
+use super::event::EventTask;
 use super::instances::{Replay, Step, WorkerHandle};
 use super::lane;
-use super::program::Program;
+use super::program::{Exports, Guest, Program};
 use super::state::{GuestClock, HostState};
 
 type CallFuture<'a> = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a>>;
@@ -36,7 +37,8 @@ pub(super) fn spawn(worker: Arc<WorkerHandle>, program: Arc<Program>) {
 }
 
 async fn live(worker: Arc<WorkerHandle>, program: Arc<Program>, guest: Arc<GuestClock>) {
-    let (mut store, proxy) = match program.instantiate(worker.environment(), guest).await {
+    let Guest { mut store, exports } = match program.instantiate(worker.environment(), guest).await
+    {
         Ok(instance) => instance,
         Err(error) => {
             let message = format!("{error:?}").into();
@@ -44,7 +46,7 @@ async fn live(worker: Arc<WorkerHandle>, program: Arc<Program>, guest: Arc<Guest
             return;
         }
     };
-    if let Err(error) = serve(&worker, &mut store, &proxy).await {
+    if let Err(error) = serve(&worker, &mut store, &exports).await {
         let failure = classify(&store, &error);
         worker.fail_all(&failure);
     }
@@ -62,9 +64,9 @@ fn classify(store: &Store<HostState>, error: &wasmtime::Error) -> Failure {
 async fn serve(
     worker: &Arc<WorkerHandle>,
     store: &mut Store<HostState>,
-    proxy: &Proxy,
+    exports: &Exports,
 ) -> wasmtime::Result<()> {
-    let handle = match proxy {
+    let handle = match &exports.proxy {
         Proxy::P3(guest) => *guest.wasi_http_handler().func_handle().func(),
         Proxy::P2(guest) => *guest.wasi_http_incoming_handler().func_handle().func(),
     };
@@ -82,7 +84,7 @@ async fn serve(
                     match worker.step(ready, cx.waker()) {
                         Step::Begin(job) => {
                             let call = accessor.with(|mut store| {
-                                begin(worker, store.as_context_mut(), proxy, job)
+                                begin(worker, store.as_context_mut(), exports, job)
                             });
                             match call {
                                 Ok(begun) => calls.push(begun.finish(accessor)),
@@ -131,18 +133,37 @@ enum Begun<'a> {
             (),
         >,
     },
+    Event {
+        worker: Arc<WorkerHandle>,
+        call: Arc<Call>,
+        place: Arc<Place>,
+        /// `None`: the component takes no such event.
+        task: Option<EventTask>,
+    },
 }
 
 fn begin<'a>(
     worker: &Arc<WorkerHandle>,
     mut store: StoreContextMut<'_, HostState>,
-    proxy: &'a Proxy,
+    exports: &'a Exports,
     job: Job,
 ) -> wasmtime::Result<Begun<'a>> {
-    let Job { call, request, reply, permit, retried } = job;
+    let Job { call, work, reply, permit, retried } = job;
     store.data_mut().begin_call(&call);
     let worker = Arc::clone(worker);
-    match proxy {
+    let request = match work {
+        Work::Request(request) => request,
+        Work::Event(event) => {
+            // Never begun again: the guest may have done what it was told to do.
+            let place = worker.begin(&call, reply, permit, None);
+            let task = exports.events.start(store, event)?;
+            if let Some(task) = &task {
+                let _only_once = call.task.set(task.id());
+            }
+            return Ok(Begun::Event { worker, call, place, task });
+        }
+    };
+    match &exports.proxy {
         Proxy::P3(guest) => {
             let (parts, body) = request.into_parts();
             let http = store.data_mut().http();
@@ -241,6 +262,15 @@ impl<'a> Begun<'a> {
                 handle.finish_call_concurrent(accessor, task).await?;
                 // The first answer wins: this one counts only if the guest gave none.
                 worker.answer(&call, Err(Failure::NoResponse));
+                accessor.with(|mut store| store.data_mut().end_call(&call));
+                drop(place);
+                Ok(())
+            }),
+            Self::Event { worker, call, place, task } => Box::pin(async move {
+                if let Some(task) = task {
+                    task.finish(accessor).await?;
+                }
+                worker.told(&call);
                 accessor.with(|mut store| store.data_mut().end_call(&call));
                 drop(place);
                 Ok(())

@@ -30,6 +30,33 @@ pub struct World {
     pub imports: Vec<String>,
     /// Names of its exports.
     pub exports: Vec<String>,
+    /// It takes what clients of WebSockets send.
+    pub websocket_events: Option<Lifted>,
+    /// It takes what schedules come to.
+    pub schedule_events: Option<Lifted>,
+}
+
+/// An interface of ours that a component exports, plain or as its `-async` twin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lifted {
+    /// The export's full name, for example `wharf:host/schedule-events@0.1.0`.
+    pub name: String,
+}
+
+impl Lifted {
+    /// The twin, else the plain interface.
+    fn among(exports: &[String], interface: &str) -> Option<Self> {
+        let twin = format!("{interface}-async");
+        let find = |interface: &str| exports.iter().find(|name| matches(name, interface, 1));
+        let name = find(&twin).or_else(|| find(interface))?.clone();
+        Some(Self { name })
+    }
+
+    /// The name without package and version.
+    fn short(&self) -> &str {
+        let name = self.name.rsplit('/').next().unwrap_or_default();
+        name.split('@').next().unwrap_or_default()
+    }
 }
 
 impl World {
@@ -53,7 +80,17 @@ impl World {
         };
         let is_middleware =
             imports.iter().any(|name| matches(name, P3_HANDLER, 3) || matches(name, P2_HANDLER, 2));
-        Ok(Self { wasi, handler, is_middleware, imports, exports })
+        let websocket_events = Lifted::among(&exports, WEBSOCKET_EVENTS);
+        let schedule_events = Lifted::among(&exports, SCHEDULE_EVENTS);
+        Ok(Self {
+            wasi,
+            handler,
+            is_middleware,
+            imports,
+            exports,
+            websocket_events,
+            schedule_events,
+        })
     }
 
     /// How its instances are used: as the manifest says, else `reuse` for 0.3 and `isolated` for
@@ -69,12 +106,22 @@ impl World {
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.handler)?;
-        if self.is_middleware { f.write_str(" (middleware)") } else { Ok(()) }
+        if self.is_middleware {
+            f.write_str(" (middleware)")?;
+        }
+        for events in [&self.websocket_events, &self.schedule_events].into_iter().flatten() {
+            write!(f, ", {}", events.short())?;
+        }
+        Ok(())
     }
 }
 
 const P3_HANDLER: &str = "wasi:http/handler";
 const P2_HANDLER: &str = "wasi:http/incoming-handler";
+/// What takes the messages of WebSockets; with `-async`, its twin.
+pub const WEBSOCKET_EVENTS: &str = "wharf:host/websocket-events";
+/// What takes the times of schedules; with `-async`, its twin.
+pub const SCHEDULE_EVENTS: &str = "wharf:host/schedule-events";
 
 /// Whether `name` is `interface@0.minor.x`. Release candidates match nothing, as in wasmtime.
 fn matches(name: &str, interface: &str, minor: u64) -> bool {
@@ -176,6 +223,25 @@ mod tests {
             ("my:http/handler@0.3.0", false),
         ] {
             assert_eq!(matches(name, P3_HANDLER, 3), fits, "{name}");
+        }
+    }
+
+    #[test]
+    fn of_an_interface_and_its_twin_the_twin_is_found() {
+        let exports = |names: &[&str]| -> Vec<String> {
+            names.iter().map(|name| format!("wharf:host/{name}")).collect()
+        };
+        for (names, expected) in [
+            (&["schedule-events@0.1.0"][..], Some("schedule-events")),
+            (
+                &["schedule-events@0.1.7", "schedule-events-async@0.1.0"],
+                Some("schedule-events-async"),
+            ),
+            (&["schedule-events@0.2.0", "websocket-events@0.1.0", "schedule-events"], None),
+        ] {
+            let found = Lifted::among(&exports(names), SCHEDULE_EVENTS);
+
+            assert_eq!(found.as_ref().map(Lifted::short), expected, "{names:?}");
         }
     }
 

@@ -19,7 +19,9 @@ use super::limits::{
 };
 use super::value::{Executed, Row, Statement};
 use super::watch::{Asker, Watch};
-use super::work::{More, Opened, ReadBy, ReadWork, Request, Step, Transaction, WriteBy, WriteWork};
+use super::work::{
+    More, Opened, ReadBy, ReadWork, Reply, Request, Step, Transaction, Write, WriteBy, WriteWork,
+};
 
 /// How much later than its deadline work is given up by whoever waits for it: SQLite looks at the
 /// deadline every few microseconds, but the disk may hold it up.
@@ -155,10 +157,19 @@ impl Database {
         claim: &Claim,
         work: impl FnMut(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.submit(claim, |watch, reply| Box::new(WriteBy { watch, work, result: None, reply }))
+            .await
+    }
+
+    /// [`Self::write`] for a write that has more to do when it is settled.
+    pub(super) async fn submit<T>(
+        &self,
+        claim: &Claim,
+        make: impl FnOnce(Arc<Watch>, Reply<T>) -> Box<dyn Write>,
+    ) -> Result<T, StoreError> {
         let watch = claim.watch();
         let (reply, answer) = oneshot::channel();
-        let write = WriteBy { watch: Arc::clone(&watch), work, result: None, reply };
-        self.writer.push(WriteWork::Single(Box::new(write)));
+        self.writer.push(WriteWork::Single(make(Arc::clone(&watch), reply)));
         wait(&watch, answer).await
     }
 

@@ -18,6 +18,12 @@ pub const IDLE_CONNECTION: Duration = Duration::from_secs(10);
 pub const MAX_DATABASE_BYTES: u64 = 8 << 30;
 /// Bytes of a plugin's pairs.
 pub const MAX_PAIRS_BYTES: u64 = 2 << 30;
+/// Bytes of the hub's durable events.
+pub const MAX_LOG_BYTES: u64 = 8 << 30;
+/// How long the hub waits for its durable events to be read or written.
+pub const LOG_TIME: Duration = Duration::from_secs(30);
+/// Runs of the server whose ids are known for going on from.
+pub const MAX_RUNS: u32 = 10_000;
 /// Bytes of one value, and of one row.
 pub const MAX_VALUE_BYTES: usize = 8 << 20;
 /// Bytes of one statement's text.

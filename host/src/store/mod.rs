@@ -1,5 +1,5 @@
 //! The embedded store: SQLite in WAL mode, one database for each plugin's SQL and one for its pairs,
-//! below `DATA/plugins/NAME`.
+//! below `DATA/plugins/NAME`, and one for the hub's durable events.
 //!
 //! What is acknowledged has been synced to the disk. SQLite runs on threads of the store alone: one
 //! that writes and up to eight that read for each database, started when there is work and ended
@@ -20,6 +20,7 @@ mod database;
 mod error;
 mod guard;
 pub mod limits;
+mod log;
 mod pairs;
 #[cfg(test)]
 mod tests;
@@ -29,17 +30,20 @@ mod work;
 
 pub use self::database::{Access, Claim, Cursor, Database, OpenTransaction};
 pub use self::error::{Constraint, StoreError};
+pub use self::log::{Log, Logged, Record};
 pub use self::pairs::{Delta, Pairs, Swap, Version};
 pub use self::value::{Executed, Row, Statement, Value};
 pub use self::watch::Asker;
 
 use self::crew::{Place, Spawner};
-use self::limits::{MAX_DATABASE_BYTES, MAX_PAIRS_BYTES};
+use self::limits::{MAX_DATABASE_BYTES, MAX_LOG_BYTES, MAX_PAIRS_BYTES};
 
 /// The file of a plugin's SQL database.
 const SQL_FILE: &str = "sql.db";
 /// The file of a plugin's pairs.
 const PAIRS_FILE: &str = "keyvalue.db";
+/// The file of the hub's durable events, in the server's data folder.
+const LOG_FILE: &str = "hub.db";
 
 /// Every plugin's databases.
 pub struct Store {
@@ -75,6 +79,17 @@ impl Store {
         Ok(Pairs::new(database))
     }
 
+    /// The hub's durable events, written as those of `run`. Nothing is opened before they are used.
+    ///
+    /// # Errors
+    /// When the data folder cannot be made.
+    pub fn log(&self, run: u32) -> io::Result<Log> {
+        let path = self.data.join(LOG_FILE);
+        let is_there = path.exists();
+        std::fs::create_dir_all(&self.data)?;
+        Ok(Log::new(self.open(path, MAX_LOG_BYTES, log::prepare), run, is_there))
+    }
+
     fn database(
         &self,
         plugin: &str,
@@ -84,10 +99,18 @@ impl Store {
     ) -> io::Result<Arc<Database>> {
         let folder = self.data.join("plugins").join(plugin);
         std::fs::create_dir_all(&folder)?;
-        let path = folder.join(file);
+        Ok(self.open(folder.join(file), max_bytes, prepare))
+    }
+
+    fn open(
+        &self,
+        path: PathBuf,
+        max_bytes: u64,
+        prepare: fn(&connection::Connection) -> Result<(), StoreError>,
+    ) -> Arc<Database> {
         let mut open = self.open.lock();
         if let Some(database) = open.get(&path).and_then(Weak::upgrade) {
-            return Ok(database);
+            return database;
         }
         let place = Place {
             path: path.clone(),
@@ -99,7 +122,7 @@ impl Store {
         let database = Arc::new(Database::new(&place));
         open.retain(|_, database| database.strong_count() > 0);
         open.insert(path, Arc::downgrade(&database));
-        Ok(database)
+        database
     }
 }
 

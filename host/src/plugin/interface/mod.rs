@@ -12,10 +12,12 @@ pub mod exchange;
 mod exchange_async;
 mod files;
 mod handler;
+mod hub;
 pub mod keyvalue;
 pub mod outbound;
 mod registry;
 pub mod sql;
+pub mod sse;
 mod upgrade;
 
 mod bindings {
@@ -29,6 +31,10 @@ mod bindings {
             "wharf:host/sql": async | store | trappable,
             "wharf:host/files.reply": async | trappable,
             "wharf:host/upgrade.accept": store | trappable,
+            "wharf:host/hub.publish": async | trappable,
+            "wharf:host/hub.wait": async | trappable,
+            "wharf:host/sse.[method]emitter.send": async | trappable,
+            "wharf:host/sse.[method]emitter.comment": async | trappable,
             default: trappable,
         },
         with: {
@@ -36,6 +42,7 @@ mod bindings {
             "wharf:host/sql.transaction": super::sql::OpenTransaction,
             "wharf:host/sql-async.cursor": super::sql::OpenCursor,
             "wharf:host/sql-async.transaction": super::sql::OpenTransaction,
+            "wharf:host/sse.emitter": super::sse::OpenEmitter,
             "wharf:host/exchange.exchange": super::exchange::OpenExchange,
         },
     });

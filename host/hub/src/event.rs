@@ -1,0 +1,344 @@
+//! Events, and the ids that give each its place.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::frame;
+use crate::topic::{Topic, TopicError};
+
+/// Topics of one event beside its first.
+pub const MAX_ALTERNATES: usize = 16;
+/// Bytes of an event's data.
+pub const MAX_DATA_BYTES: usize = 1 << 20;
+/// Bytes of an event's own id, or of its name.
+pub const MAX_FIELD_BYTES: usize = 255;
+/// Fields of an event, and their bytes together.
+pub const MAX_FIELDS: usize = 16;
+/// See [`MAX_FIELDS`].
+pub const MAX_FIELDS_BYTES: usize = 4096;
+
+/// One run of the hub: ids of another run say nothing about what was not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Run(pub u32);
+
+/// A place in the order of publication.
+///
+/// Durable events are ordered when they are on disk, the others at once, so each kind counts for
+/// itself, and a place is what was delivered of both: whoever has got the event with this id has got
+/// every durable one up to `durable` and every other one of this run up to `volatile`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EventId {
+    /// The run that delivered it.
+    pub run: Run,
+    /// Durable events so far, over all runs.
+    pub durable: u64,
+    /// Other events so far, in this run.
+    pub volatile: u64,
+}
+
+impl EventId {
+    /// Grows with every event of a run.
+    pub fn serial(&self) -> u64 {
+        self.durable + self.volatile
+    }
+
+    /// Reads what [`fmt::Display`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-').map(|part| {
+            let plain = !part.is_empty()
+                && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            plain.then(|| u64::from_str_radix(part, 16).ok()).flatten()
+        });
+        let (run, durable, volatile) = (parts.next()??, parts.next()??, parts.next()??);
+        // Far from where the sum of both would wrap.
+        let sound =
+            parts.next().is_none() && durable <= i64::MAX as u64 && volatile <= i64::MAX as u64;
+        let run = Run(u32::try_from(run).ok()?);
+        sound.then_some(Self { run, durable, volatile })
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}-{:x}", self.run.0, self.durable, self.volatile)
+    }
+}
+
+/// What an event carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// UTF-8.
+    Text(Bytes),
+    /// Anything.
+    Binary(Bytes),
+}
+
+impl Payload {
+    /// Text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(Bytes::from(text.into()))
+    }
+
+    /// The bytes of either.
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Self::Text(bytes) | Self::Binary(bytes) => bytes,
+        }
+    }
+}
+
+/// An event that has no place yet, checked.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Where it goes, and where else.
+    pub(crate) topic: Topic,
+    pub(crate) alternates: Box<[Topic]>,
+    pub(crate) content: Content,
+    pub(crate) private: bool,
+    pub(crate) except: Option<SubscriberId>,
+}
+
+/// What the publisher says of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// The publisher's own id.
+    pub id: Option<Box<str>>,
+    /// The name; none means `message`.
+    pub name: Option<Box<str>>,
+    /// What it carries.
+    pub data: Payload,
+    /// How long a client waits before it comes back, in milliseconds.
+    pub retry: Option<u32>,
+    /// Header fields of a long poll's answer.
+    pub fields: Box<[(Box<str>, Box<str>)]>,
+}
+
+/// Why something is no event.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EventError {
+    /// One of its topics is none.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// A part cannot be so; which and why.
+    #[error("{part}: {cause}")]
+    Invalid {
+        /// Which.
+        part: &'static str,
+        /// Why.
+        cause: &'static str,
+    },
+    /// Its data has more than [`MAX_DATA_BYTES`].
+    #[error("the data of an event has at most {MAX_DATA_BYTES} bytes")]
+    TooLarge,
+}
+
+impl Content {
+    /// Text without anything else.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self {
+            id: None,
+            name: None,
+            data: Payload::text(text),
+            retry: None,
+            fields: Box::default(),
+        }
+    }
+
+    /// Whether an event may be so: nothing in it can begin another field or line.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self) -> Result<(), EventError> {
+        let wrong = |part, cause| Err(EventError::Invalid { part, cause });
+        for (part, value) in [("id", &self.id), ("name", &self.name)] {
+            let Some(value) = value else { continue };
+            if value.is_empty() || value.len() > MAX_FIELD_BYTES {
+                return wrong(part, "has 1 to 255 bytes");
+            }
+            if value.contains(char::is_control) {
+                return wrong(part, "has no control characters");
+            }
+        }
+        if self.id.as_ref().is_some_and(|id| id.starts_with('#')) {
+            return wrong("id", "does not begin with `#`");
+        }
+        if self.data.bytes().len() > MAX_DATA_BYTES {
+            return Err(EventError::TooLarge);
+        }
+        if let Payload::Text(text) = &self.data
+            && std::str::from_utf8(text).is_err()
+        {
+            return wrong("data", "is not UTF-8");
+        }
+        let bytes: usize = self.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if self.fields.len() > MAX_FIELDS || bytes > MAX_FIELDS_BYTES {
+            return wrong("fields", "are at most 16, with 4 KiB together");
+        }
+        Ok(())
+    }
+}
+
+impl Draft {
+    /// Checks what is to be published.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn new(topic: Topic, alternates: Vec<Topic>, content: Content) -> Result<Self, EventError> {
+        content.check()?;
+        if alternates.len() > MAX_ALTERNATES {
+            let cause = "are at most 16";
+            return Err(EventError::Invalid { part: "alternates", cause });
+        }
+        Ok(Self { topic, alternates: alternates.into(), content, private: false, except: None })
+    }
+
+    /// The same, only for those who may see private events of its topics.
+    #[must_use]
+    pub fn private(mut self, private: bool) -> Self {
+        self.private = private;
+        self
+    }
+
+    /// The same, but not for this subscriber.
+    #[must_use]
+    pub fn except(mut self, subscriber: Option<SubscriberId>) -> Self {
+        self.except = subscriber;
+        self
+    }
+
+    /// Where it goes first.
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// All its topics.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        std::iter::once(&self.topic).chain(&self.alternates)
+    }
+
+    /// What it says.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Whether it is private.
+    pub fn is_private(&self) -> bool {
+        self.private
+    }
+}
+
+/// Names a subscriber: 128 random bits, in hexadecimal where it is written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SubscriberId(pub u128);
+
+impl SubscriberId {
+    /// Reads what [`fmt::Display`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        plain.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(Self)
+    }
+}
+
+impl fmt::Display for SubscriberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for SubscriberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SubscriberId(..)")
+    }
+}
+
+/// An event that has its place.
+#[derive(Debug)]
+pub struct Event {
+    id: EventId,
+    durable: bool,
+    published_at: u64,
+    draft: Draft,
+    /// As an event stream has it; made when the first one wants it, then shared by all.
+    frame: OnceLock<Bytes>,
+}
+
+impl Event {
+    pub(crate) fn new(id: EventId, durable: bool, published_at: u64, draft: Draft) -> Arc<Self> {
+        Arc::new(Self { id, durable, published_at, draft, frame: OnceLock::new() })
+    }
+
+    /// Its place.
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// Its id as subscribers get it: the publisher's own, or its place.
+    pub fn id_text(&self) -> String {
+        match &self.draft.content.id {
+            Some(own) => own.to_string(),
+            None => self.id.to_string(),
+        }
+    }
+
+    /// Its place among those of its kind.
+    pub(crate) fn count(&self) -> u64 {
+        if self.durable { self.id.durable } else { self.id.volatile }
+    }
+
+    /// The place before it.
+    pub(crate) fn before(&self) -> EventId {
+        let EventId { run, durable, volatile } = self.id;
+        let (d, v) = (u64::from(self.durable), u64::from(!self.durable));
+        EventId { run, durable: durable - d, volatile: volatile - v }
+    }
+
+    /// Whether it is on disk.
+    pub fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    /// When it was published: milliseconds since 1970.
+    pub fn published_at(&self) -> u64 {
+        self.published_at
+    }
+
+    /// Its first topic.
+    pub fn topic(&self) -> &Topic {
+        &self.draft.topic
+    }
+
+    /// All its topics.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.draft.topics()
+    }
+
+    /// What the publisher said.
+    pub fn content(&self) -> &Content {
+        &self.draft.content
+    }
+
+    /// Whether only those get it who may.
+    pub fn is_private(&self) -> bool {
+        self.draft.private
+    }
+
+    /// Who does not get it.
+    pub fn except(&self) -> Option<SubscriberId> {
+        self.draft.except
+    }
+
+    /// As an event stream has it, its id among it.
+    pub fn frame(&self) -> &Bytes {
+        self.frame.get_or_init(|| frame::event(&self.draft.content, Some(&self.id_text())))
+    }
+
+    /// About what it costs in memory.
+    pub fn weight(&self) -> usize {
+        const OVERHEAD: usize = 256;
+        let topics: usize = self.topics().map(|topic| topic.as_str().len()).sum();
+        OVERHEAD + topics + self.draft.content.data.bytes().len()
+    }
+}
