@@ -1,4 +1,4 @@
-//! Clients that others wrote, as programs: curl, nghttp, Node and Chromium by Playwright, aioquic. The
+//! Clients that others wrote, as programs: curl, nghttp, Node and Chromium by Playwright, aioquic, kosoku. The
 //! scripts lie in `tests/clients`; `cargo xtask clients` makes sure of what they need. A test whose
 //! client this machine lacks says so and passes, as those without their guest do.
 
@@ -53,9 +53,23 @@ pub async fn browser(script: &str, arguments: &[&str]) -> Option<Value> {
 
 /// Runs `tests/clients/SCRIPT` in the Python that has aioquic; its lines of JSON.
 pub async fn python(script: &str, arguments: &[&str]) -> Option<Vec<Value>> {
-    let python = tools().join("python/bin/python");
+    interpret("python", "aioquic", script, arguments).await
+}
+
+/// As [`python`], in the one that has kosoku; the script's one line.
+pub async fn kosoku(script: &str, arguments: &[&str]) -> Option<Value> {
+    interpret("kosoku", "kosoku", script, arguments).await?.pop()
+}
+
+async fn interpret(
+    environment: &str,
+    package: &str,
+    script: &str,
+    arguments: &[&str],
+) -> Option<Vec<Value>> {
+    let python = tools().join(environment).join("bin/python");
     if !python.exists() {
-        return skipped("aioquic");
+        return skipped(package);
     }
     let mut command = Command::new(python);
     command.arg(scripts().join(script)).args(arguments);

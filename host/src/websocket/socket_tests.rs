@@ -480,3 +480,10 @@ async fn a_socket_that_never_begins_is_told_only_where_it_was_promised() {
     assert_eq!(*told.lock(), [1006]);
     assert!(sockets.is_empty());
 }
+
+#[test]
+fn an_idle_socket_is_small() {
+    // All that lies there for it beside its handle and its stream, while nothing happens.
+    assert!(size_of::<Engine<'_>>() <= 768, "{}", size_of::<Engine<'_>>());
+    assert!(size_of::<Handle>() <= 512, "{}", size_of::<Handle>());
+}

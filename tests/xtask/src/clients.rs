@@ -1,5 +1,5 @@
 //! Makes sure of the clients that others wrote and that the integration tests drive: programs of Debian's
-//! packages, npm's playwright-core, PyPI's aioquic. `target/clients` leads to them. What cannot be had is
+//! packages, npm's playwright-core, ws and undici, PyPI's aioquic and kosoku. `target/clients` leads to them. What cannot be had is
 //! told, here and by each test that goes without.
 
 use std::fs;
@@ -18,7 +18,10 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("h2load", "nghttp2-client"),
     ("chromium", "chromium"),
 ];
-const AIOQUIC: (&str, &str) = ("aioquic", "1.7.2");
+/// With what speaks WebSocket on its streams.
+const AIOQUIC: &[&str] = &["aioquic==1.7.2", "wsproto==1.3.2"];
+/// Autobahn's cases for WebSocket servers.
+const KOSOKU: &[&str] = &["kosoku==0.1.0"];
 /// Where scripts and `package.json` lie.
 const FOLDER: &str = "tests/clients";
 
@@ -37,9 +40,11 @@ pub fn ready(root: &Path) -> Result<()> {
             Ok(modules) => link(&modules, &folder.join("node_modules"))?,
             Err(why) => say(&format!("SKIPPED tests with clients in JavaScript: {why}")),
         }
-        match aioquic()? {
-            Ok(environment) => link(&environment, &folder.join("python"))?,
-            Err(why) => say(&format!("SKIPPED tests with aioquic: {why}")),
+        for (packages, name) in [(AIOQUIC, "python"), (KOSOKU, "kosoku")] {
+            match environment(packages)? {
+                Ok(environment) => link(&environment, &folder.join(name))?,
+                Err(why) => say(&format!("SKIPPED tests with {}: {why}", packages.join(", "))),
+            }
         }
         Ok(())
     })
@@ -62,9 +67,9 @@ fn programs() {
     }
 }
 
-fn aioquic() -> Result<Result<PathBuf, &'static str>> {
+fn environment(packages: &[&str]) -> Result<Result<PathBuf, &'static str>> {
     match which("python3") {
-        Some(python) => python::environment(&python, AIOQUIC.0, AIOQUIC.1),
+        Some(python) => python::environment(&python, packages),
         None => Ok(Err("python3 is not installed")),
     }
 }
