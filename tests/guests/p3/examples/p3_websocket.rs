@@ -38,7 +38,7 @@ async fn open(request: Request) -> Result<Response, Error> {
         };
     }
     let accepted = accept.open()?;
-    let response = accepted.response.with_header("x-socket", accepted.socket)?;
+    let response = accepted.response.with_header("x-socket", accepted.socket.id)?;
     Ok(response)
 }
 
@@ -52,13 +52,13 @@ async fn twice(request: Request) -> Result<Response, Error> {
 }
 
 async fn message(socket: Socket, message: Message) -> Result<(), Error> {
-    if let Some(command) = message.as_str().and_then(|text| text.strip_prefix('/')) {
+    if let Some(command) = message.as_text().and_then(|text| text.strip_prefix('/')) {
         return obey(&socket, command).await;
     }
     match socket.attribute("publish") {
         Some(topic) => {
             let name = socket.attribute("name").unwrap_or("somebody");
-            let data = format!("{name}: {}", message.as_str().unwrap_or("?"));
+            let data = format!("{name}: {}", message.as_text().unwrap_or("?"));
             hub::publish(topic, Event::new(data)).await?;
         }
         None => ignore(websocket::send(&socket.id, message).await),
