@@ -47,6 +47,7 @@ use crate::plugin::platform::Platform;
 use crate::plugin::program::Builder;
 use crate::plugin::registry::{Published, Registry};
 use crate::plugin::schedule::Scheduler;
+use crate::plugin::socket::PluginListener;
 use crate::plugin::state::Services;
 use crate::plugin::watcher;
 use crate::ready::ReadyFile;
@@ -57,6 +58,7 @@ use crate::takeover::sockets::{Inherited, Kept, Sockets, SocketsError, share};
 use crate::takeover::successor::{self, Succession};
 use crate::takeover::{TakeoverError, spawn};
 use crate::upstream::Upstream;
+use crate::websocket::Sockets as WebSockets;
 
 /// How long clients remember that HTTP/3 is there, in seconds.
 const ALT_SVC_MAX_AGE: u32 = 3600;
@@ -246,6 +248,10 @@ impl Server {
         let store = Arc::new(Store::new(data.clone()).map_err(Error::System)?);
         let hub = Hub::new(&store, &cores.handles, &drain, &background).map_err(Error::System)?;
         hub.begin().await;
+        let listener = Arc::new(PluginListener::new(Arc::clone(&published)));
+        let sockets = WebSockets::new(listener, drain.clone());
+        metrics.watch_sockets(Arc::clone(&sockets));
+        drain.spawn(Arc::clone(&sockets).drained());
         let engines = Arc::new(Engines::new().map_err(Error::Engine)?);
         let cache = CodeCache::open(data.join("cache/code"));
         let admission = Arc::new(Admission::new(config.admission.requests, config.admission.wait));
@@ -262,6 +268,7 @@ impl Server {
                 endpoints: Arc::clone(&published) as _,
                 readers: Readers::default(),
                 hub,
+                sockets,
                 admission: Arc::clone(&admission),
                 metrics: Arc::clone(&metrics),
             }),

@@ -26,3 +26,5 @@ mod store;
 mod streaming;
 mod takeover;
 mod upgrade;
+mod websocket;
+mod websocket_clients;

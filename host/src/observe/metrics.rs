@@ -25,6 +25,7 @@ use crate::plugin::Failure;
 use crate::plugin::event::EventKind;
 use crate::plugin::log::PluginLogs;
 use crate::plugin::manifest::Mode;
+use crate::websocket::Sockets;
 
 /// Upper bounds of the compile and reload buckets, in seconds.
 const SLOW_BUCKETS: [f64; 12] =
@@ -167,6 +168,7 @@ impl Metrics {
                 started: SystemTime::now(),
                 plugin_logs: OnceLock::new(),
                 dropped_log_lines: OnceLock::new(),
+                sockets: OnceLock::new(),
             }),
         };
         metrics.registered()
@@ -261,6 +263,11 @@ impl Metrics {
         let _already = self.host.dropped_log_lines.set(dropped);
     }
 
+    /// Counts WebSockets. Once, at start.
+    pub fn watch_sockets(&self, sockets: Arc<Sockets>) {
+        let _already = self.host.sockets.set(sockets);
+    }
+
     /// Everything in the OpenMetrics text format.
     pub fn open_metrics(&self) -> String {
         let mut text = String::with_capacity(16 * 1024);
@@ -305,6 +312,7 @@ struct Host {
     started: SystemTime,
     plugin_logs: OnceLock<PluginLogs>,
     dropped_log_lines: OnceLock<Arc<AtomicU64>>,
+    sockets: OnceLock<Arc<Sockets>>,
 }
 
 impl Collector for Host {
@@ -349,6 +357,9 @@ impl Collector for Host {
             let help = "Lines of the host's own log dropped because nobody took them in time";
             counter(&mut encoder, "wharf_log_dropped_lines", help, load(dropped))?;
         }
+        if let Some(sockets) = self.sockets.get() {
+            encode_sockets(&mut encoder, sockets)?;
+        }
         self.encode_process(&mut encoder)?;
         let mut metric = gauge(&mut encoder, "wharf_build_info", "The version that runs")?;
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
@@ -388,6 +399,36 @@ impl Host {
         }
         Ok(())
     }
+}
+
+fn encode_sockets(encoder: &mut DescriptorEncoder<'_>, sockets: &Sockets) -> fmt::Result {
+    let counts = sockets.counts();
+    let mut metric = gauge(encoder, "wharf_websockets", "WebSockets that are held")?;
+    for (plugin, counts) in &counts {
+        let open = signed(counts.open as u64);
+        metric.encode_family(&[("plugin", &**plugin)])?.encode_gauge(&open)?;
+    }
+    let help = "Messages of WebSockets, from clients and to them";
+    let mut metric =
+        encoder.encode_descriptor("wharf_websocket_messages", help, None, MetricType::Counter)?;
+    for (plugin, counts) in &counts {
+        for (direction, number) in [("in", counts.received), ("out", counts.sent)] {
+            metric
+                .encode_family(&[("plugin", &**plugin), ("direction", direction)])?
+                .encode_counter::<NoLabelSet, _, u64>(&number, None)?;
+        }
+    }
+    let help = "WebSockets that have ended, by code; those of applications by thousands";
+    let mut metric =
+        encoder.encode_descriptor("wharf_websocket_closes", help, None, MetricType::Counter)?;
+    for (plugin, counts) in &counts {
+        for (code, number) in &counts.closed {
+            metric
+                .encode_family(&[("plugin", &**plugin), ("code", code.to_string().as_str())])?
+                .encode_counter::<NoLabelSet, _, u64>(number, None)?;
+        }
+    }
+    Ok(())
 }
 
 fn signed(number: u64) -> i64 {
