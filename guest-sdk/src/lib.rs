@@ -73,10 +73,6 @@ mod bindings {
             package wharf:sdk;
             world plugin {
                 include wharf:host/host@0.1.0;
-                import wharf:host/hub@0.1.0;
-                import wharf:host/hub-async@0.1.0;
-                import wharf:host/sse@0.1.0;
-                import wharf:host/sse-async@0.1.0;
                 import wharf:host/websocket@0.1.0;
                 import wharf:host/websocket-async@0.1.0;
                 import wasi:keyvalue/store@0.2.0-draft2;

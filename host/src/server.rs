@@ -46,6 +46,7 @@ use crate::plugin::log::PluginLogs;
 use crate::plugin::platform::Platform;
 use crate::plugin::program::Builder;
 use crate::plugin::registry::{Published, Registry};
+use crate::plugin::schedule::Scheduler;
 use crate::plugin::state::Services;
 use crate::plugin::watcher;
 use crate::ready::ReadyFile;
@@ -365,6 +366,8 @@ impl Server {
         if let Some(succession) = succession.as_mut() {
             block_in_place(|| succession.serving())?;
         }
+        // Not before the old process drains: one of the two calls the schedules.
+        drain.spawn(self.scheduler().run());
         if let Some(file) = &estate.ready_file {
             file.write();
         }
@@ -424,6 +427,16 @@ impl Server {
             http3: self.quic.is_some(),
             development_ca: self.tls.as_ref().and_then(|tls| tls.development_ca()),
         }
+    }
+
+    fn scheduler(&self) -> Scheduler {
+        Scheduler::new(
+            Arc::clone(&self.app.published),
+            Arc::clone(self.observer.metrics()),
+            self.cores.handles.clone(),
+            self.drain.clone(),
+            &self.data,
+        )
     }
 
     /// Lets a successor come. What is returned tells its process id once it has everything.

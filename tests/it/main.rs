@@ -20,6 +20,7 @@ mod plugins;
 mod protocols;
 mod push;
 mod reload;
+mod schedule;
 mod smuggling;
 mod static_folders;
 mod store;

@@ -99,6 +99,12 @@ struct EventLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ScheduleLabels {
+    plugin: String,
+    schedule: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PluginMode {
     plugin: String,
     mode: &'static str,
@@ -134,6 +140,8 @@ pub struct Metrics {
     reload: Family<Plugin, Histogram>,
     events: Family<EventLabels, Counter>,
     event: Family<PluginKind, Histogram>,
+    missed: Family<ScheduleLabels, Counter>,
+    scheduled: Family<ScheduleLabels, Gauge<f64, AtomicU64>>,
     host: Arc<Host>,
 }
 
@@ -152,6 +160,8 @@ impl Metrics {
             reload: Family::new_with_constructor(slow),
             events: Family::default(),
             event: Family::new_with_constructor(event_buckets),
+            missed: Family::default(),
+            scheduled: Family::default(),
             host: Arc::new(Host {
                 states,
                 started: SystemTime::now(),
@@ -184,6 +194,10 @@ impl Metrics {
         registry.register("wharf_plugin_events", help, self.events.clone());
         let help = "Time of these calls, their wait for a place included";
         registry.register("wharf_plugin_event_seconds", help, self.event.clone());
+        let help = "Times of schedules without a call";
+        registry.register("wharf_schedule_missed", help, self.missed.clone());
+        let help = "When the last call of a schedule was due, in seconds since 1970";
+        registry.register("wharf_schedule_last_due_seconds", help, self.scheduled.clone());
         self
     }
 
@@ -228,6 +242,13 @@ impl Metrics {
         let labels = EventLabels { plugin: plugin.clone(), kind, outcome };
         self.events.get_or_create(&labels).inc();
         self.event.get_or_create(&PluginKind { plugin, kind }).observe(took.as_secs_f64());
+    }
+
+    /// A call of a schedule is over; it was due at `due_ms`, milliseconds since 1970.
+    pub fn scheduled(&self, plugin: &str, schedule: &str, due_ms: u64, missed: u32) {
+        let labels = ScheduleLabels { plugin: plugin.to_owned(), schedule: schedule.to_owned() };
+        self.missed.get_or_create(&labels).inc_by(missed.into());
+        self.scheduled.get_or_create(&labels).set(due_ms as f64 / 1e3);
     }
 
     /// Counts what the plugins' logs drop. Once, at start.

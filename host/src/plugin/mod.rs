@@ -27,6 +27,7 @@ pub mod platform;
 pub mod program;
 pub mod registry;
 pub mod reply;
+pub mod schedule;
 pub mod state;
 pub mod upgrade;
 pub mod watcher;
