@@ -11,6 +11,7 @@ mod download;
 mod drain;
 mod early_data;
 mod files;
+mod held;
 mod hints;
 mod hostile;
 mod listeners;
