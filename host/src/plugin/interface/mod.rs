@@ -13,6 +13,7 @@ mod exchange_async;
 mod files;
 mod handler;
 pub mod keyvalue;
+mod metrics;
 pub mod outbound;
 mod registry;
 pub mod sql;
