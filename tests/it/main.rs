@@ -14,6 +14,8 @@ mod files;
 mod hints;
 mod hostile;
 mod listeners;
+mod mercure;
+mod mercure_clients;
 mod middleware;
 mod plugins;
 mod protocols;
