@@ -15,6 +15,8 @@ mod held;
 mod hints;
 mod hostile;
 mod listeners;
+mod mercure;
+mod mercure_clients;
 mod middleware;
 mod plugins;
 mod protocols;
