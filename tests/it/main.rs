@@ -13,6 +13,8 @@ mod early_data;
 mod files;
 mod hints;
 mod hostile;
+mod hub;
+mod hub_storm;
 mod listeners;
 mod middleware;
 mod plugins;

@@ -44,6 +44,16 @@ impl EventId {
         self.durable + self.volatile
     }
 
+    /// The place of whoever has got all that is before either.
+    #[must_use]
+    pub(crate) fn join(self, other: Self) -> Self {
+        Self {
+            run: other.run,
+            durable: self.durable.max(other.durable),
+            volatile: self.volatile.max(other.volatile),
+        }
+    }
+
     /// Reads what [`fmt::Display`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-').map(|part| {
@@ -261,13 +271,15 @@ pub struct Event {
     durable: bool,
     published_at: u64,
     draft: Draft,
+    weight: usize,
     /// As an event stream has it; made when the first one wants it, then shared by all.
     frame: OnceLock<Bytes>,
 }
 
 impl Event {
     pub(crate) fn new(id: EventId, durable: bool, published_at: u64, draft: Draft) -> Arc<Self> {
-        Arc::new(Self { id, durable, published_at, draft, frame: OnceLock::new() })
+        let weight = weight(&draft);
+        Arc::new(Self { id, durable, published_at, draft, weight, frame: OnceLock::new() })
     }
 
     /// Its place.
@@ -335,10 +347,21 @@ impl Event {
         self.frame.get_or_init(|| frame::event(&self.draft.content, Some(&self.id_text())))
     }
 
-    /// About what it costs in memory.
+    /// About what it costs in memory, without its frame, which is there while somebody gets it.
     pub fn weight(&self) -> usize {
-        const OVERHEAD: usize = 256;
-        let topics: usize = self.topics().map(|topic| topic.as_str().len()).sum();
-        OVERHEAD + topics + self.draft.content.data.bytes().len()
+        self.weight
     }
+}
+
+fn weight(draft: &Draft) -> usize {
+    const OVERHEAD: usize = 256;
+    /// Of one header field of an answer.
+    const FIELD: usize = 32;
+    let Content { id, name, data, fields, .. } = &draft.content;
+    let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+    let topics: usize = draft.topics().map(|topic| topic.as_str().len()).sum();
+    // Twice: whoever publishes it under its own id is found by it.
+    let own = 2 * text(id) + text(name);
+    let fields: usize = fields.iter().map(|(name, value)| FIELD + name.len() + value.len()).sum();
+    OVERHEAD + topics + own + fields + data.bytes().len()
 }
