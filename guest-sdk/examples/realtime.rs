@@ -5,13 +5,19 @@
 //! ```toml
 //! [capabilities]
 //! hub = { publish = ["board/*"], subscribe = ["board/*"] }
+//!
+//! [[schedule]]
+//! name = "day"
+//! cron = "0 0 * * *"
 //! ```
 
 use std::time::Duration;
 
 use wharf_sdk::hub::{self, Event, Publication};
+use wharf_sdk::schedule::Occurrence;
 use wharf_sdk::sse::{self, Heartbeat};
-use wharf_sdk::{Error, Request, Response, Router, StatusCode, websocket};
+use wharf_sdk::websocket::{self, Message, Socket};
+use wharf_sdk::{Error, Request, Response, Router, StatusCode};
 
 /// Bytes of a note, at the most.
 const MAX_NOTE: usize = 4096;
@@ -50,11 +56,24 @@ async fn poll(request: Request) -> Result<Response, Error> {
     Ok(poll.timeout(Duration::from_secs(25)).id_field("x-note-id").send()?)
 }
 
-/// The notes as messages.
+/// The notes as messages; what the client sends is a note as well.
 async fn socket(request: Request) -> Result<Response, Error> {
     let topic = topic(&request)?;
     let joined = Publication::new(&topic, Event::new("somebody came")).except("{socket}");
-    Ok(websocket::accept(&request).topic(topic).on_open(joined).send()?)
+    let accept = websocket::accept(&request).attribute("topic", &topic).topic(topic);
+    Ok(accept.on_open(joined).send()?)
+}
+
+async fn said(socket: Socket, message: Message) -> Result<(), Error> {
+    let topic = socket.attribute("topic").unwrap_or_default();
+    hub::publish(topic, Event::new(message).name("note")).except(&socket.id).await?;
+    Ok(())
+}
+
+/// Says when a day is over, on the board `days`.
+async fn day(_occurrence: Occurrence) -> Result<(), Error> {
+    hub::publish("board/days", Event::named("note").data("a new day")).await?;
+    Ok(())
 }
 
 /// Counts, until the client leaves.
@@ -70,3 +89,5 @@ async fn count(request: Request) -> Result<Response, Error> {
 }
 
 wharf_sdk::serve!(routes);
+wharf_sdk::websocket!(said);
+wharf_sdk::schedule!(day);

@@ -33,6 +33,7 @@
 mod accept;
 mod body;
 pub mod client;
+pub mod config;
 mod error;
 pub mod exchange;
 pub mod files;
@@ -73,12 +74,9 @@ mod bindings {
             package wharf:sdk;
             world plugin {
                 include wharf:host/host@0.1.0;
-                import wharf:host/hub@0.1.0;
-                import wharf:host/hub-async@0.1.0;
-                import wharf:host/sse@0.1.0;
-                import wharf:host/sse-async@0.1.0;
                 import wharf:host/websocket@0.1.0;
                 import wharf:host/websocket-async@0.1.0;
+                import wasi:config/store@0.2.0-rc.1;
                 import wasi:keyvalue/store@0.2.0-draft2;
                 import wasi:keyvalue/atomics@0.2.0-draft2;
                 import wasi:keyvalue/batch@0.2.0-draft2;

@@ -1,10 +1,12 @@
 //! WebSockets (RFC 6455; over HTTP/2 RFC 8441, over HTTP/3 RFC 9220) that the host holds: they cost no
 //! instance, and outlive instances and reloads of the plugin. Topics that a socket follows reach its
-//! client without the plugin; what the client sends comes to the plugin's export.
+//! client without the plugin; what the client sends comes to what [`websocket!`](crate::websocket!)
+//! exports.
 //!
 //! ```
-//! use wharf_sdk::hub::{Event, Publication};
-//! use wharf_sdk::{Error, Request, Response, websocket};
+//! use wharf_sdk::hub::{self, Event, Publication};
+//! use wharf_sdk::websocket::{self, Message, Socket};
+//! use wharf_sdk::{Error, Request, Response, Router};
 //!
 //! async fn chat(request: Request) -> Result<Response, Error> {
 //!     let name = request.query("name").unwrap_or("somebody".into());
@@ -13,11 +15,23 @@
 //!     let accept = accept.attribute("name", &*name).on_close(Publication::new("chat/lobby", left));
 //!     Ok(accept.send()?)
 //! }
-//! # let _ = chat;
+//!
+//! /// To everybody else in the room.
+//! async fn message(socket: Socket, message: Message) -> Result<(), Error> {
+//!     hub::publish("chat/lobby", Event::new(message)).except(socket.id).await?;
+//!     Ok(())
+//! }
+//!
+//! wharf_sdk::serve!(|| Router::new().get("/chat", chat));
+//! wharf_sdk::websocket!(message);
+//! # fn main() {}
 //! ```
 //!
 //! A component that uses this imports `wharf:host/websocket`, so that a host without that interface will
 //! not load it.
+
+mod events;
+mod socket;
 
 use std::fmt;
 use std::time::Duration;
@@ -28,12 +42,12 @@ use crate::hub::{Publication, Selector, Start, Subscription, again_later, follow
 use crate::sse::check_attributes;
 use crate::{Error, Request, Response};
 
-mod events;
-
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
-pub use self::events::__rt;
-pub use self::events::{Close, OnClose, OnMessage, Socket, ignore};
+pub use events::__rt;
+pub use events::{Close, OnClose, OnMessage, ignore};
+pub use socket::Socket;
+
 /// A message of a WebSocket.
 pub use crate::hub::Payload as Message;
 
@@ -188,10 +202,8 @@ impl Accept<'_> {
 pub struct Accepted {
     /// To be given back by the handler.
     pub response: Response,
-    /// The id that names it from now on.
-    pub socket: String,
-    /// The subprotocol that was chosen.
-    pub protocol: Option<String>,
+    /// The socket, to be sent to.
+    pub socket: Socket,
 }
 
 /// Sends a message to the socket's client; waits for room where 64 messages, or 1 MiB, wait for it.
@@ -356,7 +368,7 @@ impl std::error::Error for SendError {}
 
 #[cfg(target_family = "wasm")]
 mod imp {
-    use super::{Accept, AcceptError, Accepted, Message, Selector, SendError};
+    use super::{Accept, AcceptError, Accepted, Message, Selector, SendError, Socket};
     use crate::bindings::wharf::host::{websocket, websocket_async};
     use crate::exchange::{Connection, Protocol};
     use crate::hub::host::{
@@ -386,10 +398,10 @@ mod imp {
         let accepted = websocket::accept(exchange.host(), &options)
             .map_err(|why| refusal(why, request, &exchange.connection()))?;
         let response = held(&accepted.token).ok_or(AcceptError::Unsupported)?;
+        let (id, protocol, attributes) = (accepted.socket, accepted.protocol, options.attributes);
         Ok(Accepted {
             response: response.with_status(StatusCode::SWITCHING_PROTOCOLS),
-            socket: accepted.socket,
-            protocol: accepted.protocol,
+            socket: Socket { id, protocol, attributes },
         })
     }
 

@@ -31,6 +31,7 @@ use crate::plugin::reply::Named;
 use crate::plugin::upgrade::Offer;
 use crate::plugin::{self, Failure, Plugin};
 use crate::route::{RouteMatch, Routed};
+use crate::websocket::handshake;
 
 /// Tells a plugin which prefix was stripped from its path.
 pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -136,7 +137,11 @@ impl App {
         let exchange =
             Exchange::new(guard.id().as_str(), conn, &route.pattern, wanted, is_early, interim);
         let _answered = Answering(&exchange);
-        exchange.set_offer(Offer::of(conn, &parts, &body));
+        let offer = Offer::of(conn, &parts, &body);
+        if offer.protocols().iter().any(|name| name.eq_ignore_ascii_case("websocket")) {
+            exchange.set_websocket(handshake::Request::of(conn.protocol, &parts));
+        }
+        exchange.set_offer(offer);
         exchange.set_last_event_id(last_event_id(&parts));
         if let Some(policy) = policy {
             begin_policy(policy, &exchange);

@@ -3,7 +3,8 @@
 //! [`cli`] turns arguments into [`config::Config`]; [`server`] binds the [`listener`]s and owns
 //! everything; [`http`] speaks the three protocols and ends in [`app::App`]; [`route`] and
 //! [`admit`] decide, [`plugin`] runs components, [`files`] opens what is sent as it is, [`store`]
-//! has what they keep, [`hub`] carries events between them and to clients, [`upstream`] is their way out; [`observe`] and [`admin`] tell what happened;
+//! has what they keep, [`hub`] carries events between them and to clients, [`websocket`] holds their
+//! clients' sockets, [`upstream`] is their way out; [`observe`] and [`admin`] tell what happened;
 //! [`drain`] ends it all, and [`takeover`] lets another process go on.
 
 pub mod admin;
@@ -24,3 +25,4 @@ pub mod server;
 pub mod store;
 pub mod takeover;
 pub mod upstream;
+pub mod websocket;

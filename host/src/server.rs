@@ -46,6 +46,8 @@ use crate::plugin::log::PluginLogs;
 use crate::plugin::platform::Platform;
 use crate::plugin::program::Builder;
 use crate::plugin::registry::{Published, Registry};
+use crate::plugin::schedule::Scheduler;
+use crate::plugin::socket::PluginListener;
 use crate::plugin::state::Services;
 use crate::plugin::watcher;
 use crate::ready::ReadyFile;
@@ -56,6 +58,7 @@ use crate::takeover::sockets::{Inherited, Kept, Sockets, SocketsError, share};
 use crate::takeover::successor::{self, Succession};
 use crate::takeover::{TakeoverError, spawn};
 use crate::upstream::Upstream;
+use crate::websocket::Sockets as WebSockets;
 
 /// How long clients remember that HTTP/3 is there, in seconds.
 const ALT_SVC_MAX_AGE: u32 = 3600;
@@ -246,6 +249,10 @@ impl Server {
         let hub = Hub::new(&store, &cores.handles, &drain, &background, config.drain_limit)
             .map_err(Error::System)?;
         hub.begin().await;
+        let listener = Arc::new(PluginListener::new(Arc::clone(&published)));
+        let sockets = WebSockets::new(listener, drain.clone());
+        metrics.watch_sockets(Arc::clone(&sockets));
+        drain.spawn(Arc::clone(&sockets).drained());
         let engines = Arc::new(Engines::new().map_err(Error::Engine)?);
         let cache = CodeCache::open(data.join("cache/code"));
         let admission = Arc::new(Admission::new(config.admission.requests, config.admission.wait));
@@ -262,6 +269,7 @@ impl Server {
                 endpoints: Arc::clone(&published) as _,
                 readers: Readers::default(),
                 hub,
+                sockets,
                 admission: Arc::clone(&admission),
                 metrics: Arc::clone(&metrics),
             }),
@@ -366,6 +374,8 @@ impl Server {
         if let Some(succession) = succession.as_mut() {
             block_in_place(|| succession.serving())?;
         }
+        // Not before the old process drains: one of the two calls the schedules.
+        drain.spawn(self.scheduler().run());
         if let Some(file) = &estate.ready_file {
             file.write();
         }
@@ -425,6 +435,16 @@ impl Server {
             http3: self.quic.is_some(),
             development_ca: self.tls.as_ref().and_then(|tls| tls.development_ca()),
         }
+    }
+
+    fn scheduler(&self) -> Scheduler {
+        Scheduler::new(
+            Arc::clone(&self.app.published),
+            Arc::clone(self.observer.metrics()),
+            self.cores.handles.clone(),
+            self.drain.clone(),
+            &self.data,
+        )
     }
 
     /// Lets a successor come. What is returned tells its process id once it has everything.

@@ -1,4 +1,5 @@
-// The JavaScript sample plugin: what the host knows of a connection, and an echo that streams.
+// The JavaScript sample plugin: what the host knows of a connection, an echo that streams, events that
+// the host hands on, and a WebSocket.
 //
 // Hono routes, as on any server that speaks fetch. `esbuild` bundles this file, `componentize-js` makes
 // a component of the bundle and the engine StarlingMonkey. Paths arrive whole, with the `/js` under which
@@ -6,7 +7,7 @@
 
 import { Hono } from 'hono';
 import { methodNotAllowed } from 'hono/method-not-allowed';
-import { open } from 'wharf:host/exchange@0.1.0';
+import { emitter, exchange, onWebSocket, publish, sse, websocket } from '../../guest-sdk/js/index.js';
 
 const PAGE = `<!doctype html>
 <html lang="en">
@@ -17,6 +18,9 @@ const PAGE = `<!doctype html>
 <ul>
 <li><a href="/js/protocol">GET /js/protocol</a>: what the server knows of your connection
 <li>POST /js/echo: the request's body, sent back as it arrives
+<li><a href="/js/events">GET /js/events</a>: what is posted there, as it comes
+<li><a href="/js/clock">GET /js/clock</a>: the time, each second
+<li>GET /js/ws: a WebSocket that sends back what it gets
 </ul>
 </html>
 `;
@@ -47,7 +51,31 @@ app.post('/js/echo', (c) => {
   return c.body(c.req.raw.body, 200, type === undefined ? {} : { 'content-type': type });
 });
 
-addEventListener('fetch', (event) => event.respondWith(app.fetch(event.request)));
+// The host holds these connections: nothing of this app runs while nothing happens.
+app.get('/js/events', (c) => sse(c, { topics: 'hello/*', resume: true, retry: 1000 }));
+
+app.post('/js/events', async (c) => {
+  const id = publish('hello/js', await c.req.text(), { name: 'greeting' });
+  return c.json({ id }, 201);
+});
+
+// This one the app feeds itself; its instance lives for as long.
+app.get('/js/clock', (c) =>
+  emitter(c, async (events) => {
+    while (!events.closed) {
+      events.send({ now: new Date() }, { name: 'tick' });
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  }),
+);
+
+app.get('/js/ws', (c) => websocket(c, { compression: true }));
+
+export const websocketEvents = onWebSocket({
+  message: (socket, data) => socket.send(data),
+});
+
+addEventListener('fetch', (event) => event.respondWith(app.fetch(event.request, {}, event)));
 
 /** The facts of one exchange. Those of TLS are null on a cleartext connection. */
 function factsOf(request) {
@@ -65,16 +93,16 @@ function factsOf(request) {
     route: null,
     language: 'JavaScript',
   };
-  const exchange = exchangeOf(request);
-  if (exchange === null) return facts;
-  const connection = exchange.connection();
+  const current = exchange(request);
+  if (current === null) return facts;
+  const connection = current.connection();
   facts.protocol = PROTOCOLS[connection.protocol];
   facts.peer = connection.peer;
   // JSON has no BigInt.
   facts.connection_id = Number(connection.id);
   facts.requests = Number(connection.requests);
-  facts.request_id = exchange.requestId();
-  facts.route = exchange.route();
+  facts.request_id = current.requestId();
+  facts.route = current.route();
   if (connection.tls !== undefined) {
     facts.tls_version = connection.tls.version;
     facts.cipher = connection.tls.cipher;
@@ -83,17 +111,6 @@ function factsOf(request) {
     facts.early_data = connection.tls.earlyData;
   }
   return facts;
-}
-
-/** The exchange of a request, or null where the host named none that is still alive. */
-function exchangeOf(request) {
-  const token = request.header('wharf-exchange');
-  if (token === undefined) return null;
-  try {
-    return open(token);
-  } catch {
-    return null;
-  }
 }
 
 /** An error of RFC 9457, which no cache keeps. */

@@ -8,6 +8,7 @@ pub mod clients;
 mod server;
 mod stream;
 mod tunnel;
+pub mod websocket;
 
 pub use client::{Answer, Client, Protocol};
 pub use server::{Builder, Predecessor, TestServer, guest, guest_unless_skipped, wharf};

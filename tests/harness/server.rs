@@ -302,16 +302,18 @@ impl TestServer {
         }
     }
 
-    /// Waits until a plugin has printed `text`, which is in a log of its own.
-    pub async fn until_printed(&self, plugin: &str, text: &str) {
+    /// What a plugin has printed so far, which is in a log of its own.
+    pub fn printed(&self, plugin: &str) -> String {
         let path = self.data().join("logs/plugins").join(plugin).with_extension("log");
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// Waits until a plugin has printed `text`.
+    pub async fn until_printed(&self, plugin: &str, text: &str) {
         let begun = Instant::now();
-        loop {
-            let log = fs::read_to_string(&path).unwrap_or_default();
-            if log.contains(text) {
-                return;
-            }
-            assert!(begun.elapsed() < EVENTUALLY, "no `{text}` in {}:\n{log}", path.display());
+        while !self.printed(plugin).contains(text) {
+            let log = || self.printed(plugin);
+            assert!(begun.elapsed() < EVENTUALLY, "{plugin} has no `{text}`:\n{}", log());
             sleep(Duration::from_millis(10)).await;
         }
     }

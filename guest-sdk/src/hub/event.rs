@@ -52,7 +52,7 @@ impl Payload {
     }
 
     /// The text; `None` of bytes.
-    pub fn as_str(&self) -> Option<&str> {
+    pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
             Self::Binary(_) => None,
@@ -115,7 +115,7 @@ impl From<Vec<u8>> for Payload {
 /// use wharf_sdk::hub::Event;
 ///
 /// let event = Event::named("order").id("42").json(&serde_json::json!({"total": 7}));
-/// assert_eq!(event.data.as_str(), Some(r#"{"total":7}"#));
+/// assert_eq!(event.data.as_text(), Some(r#"{"total":7}"#));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {

@@ -1,34 +1,9 @@
-//! What comes from the clients of WebSockets: [`websocket!`](crate::websocket!).
+//! What comes from the clients of WebSockets: [`websocket!`](crate::websocket!) exports it.
 
 use std::future::Future;
 
-use super::Message;
+use super::{Message, Socket};
 use crate::Error;
-
-/// One of this plugin's WebSockets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Socket {
-    /// Names it for as long as it lives, in every instance and version of the plugin.
-    pub id: String,
-    /// The subprotocol that was chosen.
-    pub protocol: Option<String>,
-    /// What the plugin wrote on it when it accepted it.
-    pub attributes: Vec<(String, String)>,
-}
-
-impl Socket {
-    /// The socket with this id; for tests.
-    pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), protocol: None, attributes: Vec::new() }
-    }
-
-    /// The first attribute of this name.
-    pub fn attribute(&self, name: &str) -> Option<&str> {
-        let mut attributes = self.attributes.iter();
-        attributes.find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-}
 
 /// How a socket ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +71,7 @@ pub async fn ignore(_socket: Socket, _close: Close) -> Result<(), Error> {
 /// use wharf_sdk::{Error, Router};
 ///
 /// async fn message(socket: Socket, message: Message) -> Result<(), Error> {
-///     println!("{}: {:?}", socket.id, message.as_text());
+///     socket.send(message).await?;
 ///     Ok(())
 /// }
 ///
@@ -158,6 +133,7 @@ pub mod __rt {
 
     use super::{Close, Message, OnClose, OnMessage};
     use crate::error::write_to_stderr;
+    use crate::websocket;
 
     pub mod bindings {
         wit_bindgen::generate!({
@@ -170,7 +146,7 @@ pub mod __rt {
             generate_all,
             pub_export_macro: true,
             export_macro_name: "export_websocket",
-            default_bindings_module: "wharf_sdk::websocket::__rt::bindings",
+            default_bindings_module: "wharf_sdk::__rt::websocket::bindings",
         });
     }
 
@@ -194,7 +170,7 @@ pub mod __rt {
         }
     }
 
-    fn told(Socket { id, protocol, attributes }: Socket) -> super::Socket {
-        super::Socket { id, protocol, attributes }
+    fn told(Socket { id, protocol, attributes }: Socket) -> websocket::Socket {
+        websocket::Socket { id, protocol, attributes }
     }
 }

@@ -1,5 +1,6 @@
 //! Events, and the ids that give each its place.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -274,12 +275,21 @@ pub struct Event {
     weight: usize,
     /// As an event stream has it; made when the first one wants it, then shared by all.
     frame: OnceLock<Bytes>,
+    /// As others have it, likewise.
+    form: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Event {
     pub(crate) fn new(id: EventId, durable: bool, published_at: u64, draft: Draft) -> Arc<Self> {
-        let weight = weight(&draft);
-        Arc::new(Self { id, durable, published_at, draft, weight, frame: OnceLock::new() })
+        Arc::new(Self {
+            id,
+            durable,
+            published_at,
+            weight: weight(&draft),
+            draft,
+            frame: OnceLock::new(),
+            form: OnceLock::new(),
+        })
     }
 
     /// Its place.
@@ -347,7 +357,14 @@ impl Event {
         self.frame.get_or_init(|| frame::event(&self.draft.content, Some(&self.id_text())))
     }
 
-    /// About what it costs in memory, without its frame, which is there while somebody gets it.
+    /// As another protocol has it: made by `make` when the first one wants it, then shared by all. There
+    /// is room for one such form; another type is made anew each time.
+    pub fn form<T: Any + Send + Sync>(&self, make: impl Fn(&Self) -> T) -> Arc<T> {
+        let form = self.form.get_or_init(|| Arc::new(make(self)));
+        Arc::clone(form).downcast().unwrap_or_else(|_another| Arc::new(make(self)))
+    }
+
+    /// About what it costs in memory, without its frame and form, which are there while it is sent.
     pub fn weight(&self) -> usize {
         self.weight
     }

@@ -20,6 +20,7 @@ use crate::http::conn::Conn;
 use crate::http::interim::Interim;
 use crate::http::rejection::Rejection;
 use crate::observe::Metrics;
+use crate::plugin::schedule::ScheduleStatus;
 
 const JSON: &str = "application/json";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -50,6 +51,8 @@ pub struct PluginStatus {
     pub instances: u64,
     /// Requests that it works on; a switched connection counts until the plugin has let go of it.
     pub in_flight: u64,
+    /// How its schedules are doing, by name.
+    pub schedules: Vec<ScheduleStatus>,
     /// Why it is not served, or why its newest file is not.
     pub last_error: Option<String>,
 }
@@ -299,7 +302,7 @@ mod tests {
         assert_eq!(response.headers()[CONTENT_TYPE], JSON);
         assert_eq!(
             text(response).await,
-            r#"[{"name":"shop","state":"serving","version":null,"world":null,"routes":["/shop/*"],"mode":null,"instances":0,"in_flight":0,"last_error":null}]"#
+            r#"[{"name":"shop","state":"serving","version":null,"world":null,"routes":["/shop/*"],"mode":null,"instances":0,"in_flight":0,"schedules":[],"last_error":null}]"#
         );
     }
 

@@ -74,6 +74,9 @@ fn examine(file: &Path, report: &mut String) -> Result<(), LoadError> {
     for wrapping in &manifest.middleware {
         line("middleware", wrapping);
     }
+    for schedule in manifest.schedules.iter() {
+        line("schedule", &format!("{} ({})", schedule.name, schedule.timing));
+    }
     let mode = world.mode(&manifest);
     line("mode", mode.label());
     let granted = &manifest.capabilities;
@@ -90,9 +93,13 @@ fn examine(file: &Path, report: &mut String) -> Result<(), LoadError> {
     if granted.registry {
         line("registry", "granted");
     }
+    if granted.metrics {
+        line("metrics", "granted");
+    }
     for key in &manifest.later {
         line("no effect", key);
     }
+    world.check(&manifest)?;
     // Linking is what finds imports that the host lacks; the baseline compiler gets there soonest.
     let failed =
         |error: crate::plugin::EngineError| LoadError::Compile { cause: format!("{error:#}") };

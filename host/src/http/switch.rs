@@ -30,8 +30,17 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
 /// Who speaks the other protocol.
 pub trait Owner: Send {
-    /// Speaks it to the end. Dropping the future breaks it off.
-    fn run<'s>(self: Box<Self>, socket: Box<dyn Socket + 's>) -> BoxFuture<'s, SwitchEnd>;
+    /// Speaks it to the end, under `limits`. Dropping the future breaks it off.
+    fn run<'s>(
+        self: Box<Self>,
+        socket: Box<dyn Socket + 's>,
+        limits: &'s Limits,
+    ) -> BoxFuture<'s, SwitchEnd>;
+
+    /// Whether it sees by itself to clients that send nothing or take nothing.
+    fn keeps_time(&self) -> bool {
+        false
+    }
 }
 
 /// How a switch ended; an error is told to whoever observes the exchange.
@@ -69,25 +78,46 @@ pub(super) async fn run(
     let traffic = Arc::new(Mutex::new(Traffic { last: Instant::now(), blocked: None, sent: 0 }));
     let mut report = Report { body, traffic: Arc::clone(&traffic), end: Err(BodyError::Gone) };
     let watched = Box::new(Watched { socket, traffic: Arc::clone(&traffic) });
-    let mut running = pin!(switch.owner.run(watched));
+    let keeps_time = switch.owner.keeps_time();
+    let mut running = switch.owner.run(watched, limits);
     let mut gone = pin!(gone);
+    if keeps_time {
+        report.end = tokio::select! {
+            biased;
+            end = &mut running => end,
+            () = &mut gone => Err(BodyError::Gone),
+        };
+        return;
+    }
+    report.end = Box::pin(timed(running, gone, &traffic, conn, limits)).await;
+}
+
+/// Waits for the end under the limits. Boxed apart, because a stream whose owner keeps time is to
+/// carry no timer.
+async fn timed(
+    mut running: BoxFuture<'_, SwitchEnd>,
+    mut gone: Pin<&mut impl Future<Output = ()>>,
+    traffic: &Mutex<Traffic>,
+    conn: &Conn,
+    limits: &Limits,
+) -> SwitchEnd {
     let mut look_at = Instant::now();
-    report.end = loop {
+    loop {
         // Cancel safety: both futures are kept.
         tokio::select! {
             biased;
-            end = &mut running => break end,
-            () = &mut gone => break Err(BodyError::Gone),
+            end = &mut running => return end,
+            () = &mut gone => return Err(BodyError::Gone),
             () = sleep_until(look_at) => {}
         }
         match traffic.lock().due(Instant::now(), limits) {
             Ok(at) => look_at = at,
             Err(why) => {
                 tracing::debug!(conn = conn.id, why, "switched stream closed");
-                break Err(BodyError::Gone);
+                return Err(BodyError::Gone);
             }
         }
-    };
+    }
 }
 
 /// What moves on a switched stream.

@@ -73,6 +73,11 @@ impl Follower {
         self.subscriber.subscription()
     }
 
+    /// To change what it follows from elsewhere.
+    pub fn remote(&self) -> Remote {
+        Remote { shard: Arc::clone(&self.shard), subscriber: Arc::clone(&self.subscriber) }
+    }
+
     /// The place that it began after.
     pub fn began(&self) -> EventId {
         self.began
@@ -130,6 +135,36 @@ pub(super) fn refill(
 impl Drop for Follower {
     fn drop(&mut self) {
         self.shard.remove(&self.subscriber);
+    }
+}
+
+/// Changes what a [`Follower`] follows, wherever that is. To be dropped before the follower is.
+#[derive(Clone)]
+pub struct Remote {
+    shard: Arc<Shard>,
+    subscriber: Arc<Subscriber>,
+}
+
+impl Remote {
+    /// What it follows.
+    pub fn subscription(&self) -> Subscription {
+        self.subscriber.subscription()
+    }
+
+    /// See [`Follower::change`].
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn change(&self, topics: Vec<Selector>) -> Result<(), SubscriptionError> {
+        let subscription = self.subscription().with_topics(topics)?;
+        self.shard.change(&self.subscriber, subscription);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("subscriber", &self.subscriber).finish_non_exhaustive()
     }
 }
 

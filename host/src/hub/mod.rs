@@ -28,7 +28,7 @@ mod shard;
 mod stream;
 
 pub use self::emitter::{EmitError, Emitter, Watcher};
-pub use self::follow::{Follower, Lag, Step};
+pub use self::follow::{Follower, Lag, Remote, Step};
 pub use self::poll::{MAX_POLL, Poll, PollBody};
 use self::shard::Shard;
 pub use self::stream::{EventStream, Heartbeat, StreamOptions};

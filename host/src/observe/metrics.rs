@@ -25,6 +25,7 @@ use crate::plugin::Failure;
 use crate::plugin::event::EventKind;
 use crate::plugin::log::PluginLogs;
 use crate::plugin::manifest::Mode;
+use crate::websocket::Sockets;
 
 /// Upper bounds of the compile and reload buckets, in seconds.
 const SLOW_BUCKETS: [f64; 12] =
@@ -99,6 +100,12 @@ struct EventLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ScheduleLabels {
+    plugin: String,
+    schedule: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PluginMode {
     plugin: String,
     mode: &'static str,
@@ -134,6 +141,8 @@ pub struct Metrics {
     reload: Family<Plugin, Histogram>,
     events: Family<EventLabels, Counter>,
     event: Family<PluginKind, Histogram>,
+    missed: Family<ScheduleLabels, Counter>,
+    scheduled: Family<ScheduleLabels, Gauge<f64, AtomicU64>>,
     host: Arc<Host>,
 }
 
@@ -152,11 +161,14 @@ impl Metrics {
             reload: Family::new_with_constructor(slow),
             events: Family::default(),
             event: Family::new_with_constructor(event_buckets),
+            missed: Family::default(),
+            scheduled: Family::default(),
             host: Arc::new(Host {
                 states,
                 started: SystemTime::now(),
                 plugin_logs: OnceLock::new(),
                 dropped_log_lines: OnceLock::new(),
+                sockets: OnceLock::new(),
             }),
         };
         metrics.registered()
@@ -184,6 +196,10 @@ impl Metrics {
         registry.register("wharf_plugin_events", help, self.events.clone());
         let help = "Time of these calls, their wait for a place included";
         registry.register("wharf_plugin_event_seconds", help, self.event.clone());
+        let help = "Times of schedules without a call";
+        registry.register("wharf_schedule_missed", help, self.missed.clone());
+        let help = "When the last call of a schedule was due, in seconds since 1970";
+        registry.register("wharf_schedule_last_due_seconds", help, self.scheduled.clone());
         self
     }
 
@@ -230,6 +246,13 @@ impl Metrics {
         self.event.get_or_create(&PluginKind { plugin, kind }).observe(took.as_secs_f64());
     }
 
+    /// A call of a schedule is over; it was due at `due_ms`, milliseconds since 1970.
+    pub fn scheduled(&self, plugin: &str, schedule: &str, due_ms: u64, missed: u32) {
+        let labels = ScheduleLabels { plugin: plugin.to_owned(), schedule: schedule.to_owned() };
+        self.missed.get_or_create(&labels).inc_by(missed.into());
+        self.scheduled.get_or_create(&labels).set(due_ms as f64 / 1e3);
+    }
+
     /// Counts what the plugins' logs drop. Once, at start.
     pub fn watch_plugin_logs(&self, logs: PluginLogs) {
         let _already = self.host.plugin_logs.set(logs);
@@ -238,6 +261,11 @@ impl Metrics {
     /// Counts the log lines of the host that are dropped. Once, at start.
     pub fn watch_dropped_log_lines(&self, dropped: Arc<AtomicU64>) {
         let _already = self.host.dropped_log_lines.set(dropped);
+    }
+
+    /// Counts WebSockets. Once, at start.
+    pub fn watch_sockets(&self, sockets: Arc<Sockets>) {
+        let _already = self.host.sockets.set(sockets);
     }
 
     /// Everything in the OpenMetrics text format.
@@ -284,6 +312,7 @@ struct Host {
     started: SystemTime,
     plugin_logs: OnceLock<PluginLogs>,
     dropped_log_lines: OnceLock<Arc<AtomicU64>>,
+    sockets: OnceLock<Arc<Sockets>>,
 }
 
 impl Collector for Host {
@@ -328,6 +357,9 @@ impl Collector for Host {
             let help = "Lines of the host's own log dropped because nobody took them in time";
             counter(&mut encoder, "wharf_log_dropped_lines", help, load(dropped))?;
         }
+        if let Some(sockets) = self.sockets.get() {
+            encode_sockets(&mut encoder, sockets)?;
+        }
         self.encode_process(&mut encoder)?;
         let mut metric = gauge(&mut encoder, "wharf_build_info", "The version that runs")?;
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
@@ -367,6 +399,36 @@ impl Host {
         }
         Ok(())
     }
+}
+
+fn encode_sockets(encoder: &mut DescriptorEncoder<'_>, sockets: &Sockets) -> fmt::Result {
+    let counts = sockets.counts();
+    let mut metric = gauge(encoder, "wharf_websockets", "WebSockets that are held")?;
+    for (plugin, counts) in &counts {
+        let open = signed(counts.open as u64);
+        metric.encode_family(&[("plugin", &**plugin)])?.encode_gauge(&open)?;
+    }
+    let help = "Messages of WebSockets, from clients and to them";
+    let mut metric =
+        encoder.encode_descriptor("wharf_websocket_messages", help, None, MetricType::Counter)?;
+    for (plugin, counts) in &counts {
+        for (direction, number) in [("in", counts.received), ("out", counts.sent)] {
+            metric
+                .encode_family(&[("plugin", &**plugin), ("direction", direction)])?
+                .encode_counter::<NoLabelSet, _, u64>(&number, None)?;
+        }
+    }
+    let help = "WebSockets that have ended, by code; those of applications by thousands";
+    let mut metric =
+        encoder.encode_descriptor("wharf_websocket_closes", help, None, MetricType::Counter)?;
+    for (plugin, counts) in &counts {
+        for (code, number) in &counts.closed {
+            metric
+                .encode_family(&[("plugin", &**plugin), ("code", code.to_string().as_str())])?
+                .encode_counter::<NoLabelSet, _, u64>(number, None)?;
+        }
+    }
+    Ok(())
 }
 
 fn signed(number: u64) -> i64 {

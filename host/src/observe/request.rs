@@ -135,6 +135,11 @@ impl Observer {
 pub struct RequestId([u8; 16]);
 
 impl RequestId {
+    /// For what no client asked for.
+    pub fn random() -> Self {
+        Self::new(rand::random())
+    }
+
     fn new(number: u64) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         // A bijection (splitmix64's finaliser): neighbours look nothing alike, and none are equal.

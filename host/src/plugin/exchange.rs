@@ -14,6 +14,7 @@ use crate::http::condition::Wanted;
 use crate::http::conn::Conn;
 use crate::http::control::Control;
 use crate::http::interim::Interim;
+use crate::websocket::handshake;
 
 /// One exchange. Shared by the pipeline, the calls that serve it and the interfaces.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ pub struct Exchange {
     /// What the host holds for the response.
     pub replies: Replies,
     offer: OnceLock<Offer>,
+    websocket: OnceLock<Box<handshake::Request>>,
     last_event_id: OnceLock<Box<str>>,
     cancelled: AtomicBool,
     /// Told when it is cancelled.
@@ -67,6 +69,7 @@ impl Exchange {
             control: Arc::default(),
             replies: Replies::default(),
             offer: OnceLock::new(),
+            websocket: OnceLock::new(),
             last_event_id: OnceLock::new(),
             cancelled: AtomicBool::new(false),
             cancellation: Notify::new(),
@@ -102,6 +105,16 @@ impl Exchange {
     /// The event that the client says it got last.
     pub fn last_event_id(&self) -> Option<&str> {
         self.last_event_id.get().map(|id| &**id)
+    }
+
+    /// Keeps what the request says of the WebSocket that it asks for.
+    pub fn set_websocket(&self, request: handshake::Request) {
+        let _first_wins = self.websocket.set(Box::new(request));
+    }
+
+    /// What the request says of the WebSocket that it asks for, if it asks for one.
+    pub fn websocket(&self) -> Option<&handshake::Request> {
+        self.websocket.get().map(|request| &**request)
     }
 
     /// Whether the client has left or the host has given the exchange up.

@@ -51,6 +51,15 @@ pub enum LoadError {
     /// Its manifest is wrong.
     #[error("{0}")]
     Manifest(#[from] ManifestError),
+    /// Its manifest has a schedule, and it exports nothing that could be called.
+    #[error(
+        "the manifest has the schedule \"{name}\", but the component exports neither \
+         wharf:host/schedule-events-async@0.1.x nor wharf:host/schedule-events@0.1.x"
+    )]
+    Schedule {
+        /// The schedule's name.
+        name: String,
+    },
     /// Another plugin has the route.
     #[error("the route \"{route}\" is already served by plugin \"{owner}\"")]
     RouteConflict {
@@ -95,7 +104,7 @@ impl LoadError {
             Self::Compile { .. } => "compile",
             Self::Imports { .. } => "imports",
             Self::World { .. } => "world",
-            Self::Manifest(_) => "manifest",
+            Self::Manifest(_) | Self::Schedule { .. } => "manifest",
             Self::RouteConflict { .. } => "route",
             Self::Middleware { .. } => "middleware",
             Self::Folder { .. } => "files",

@@ -101,6 +101,7 @@ impl Loader {
     pub fn build(&self, files: &Files) -> Result<Loaded, LoadError> {
         let world = World::of(&files.component)?;
         let manifest = Arc::new(self.manifest(files)?);
+        world.check(&manifest)?;
         let mode = world.mode(&manifest);
         let small = files.component.len() <= SMALL_COMPONENT_BYTES;
         let tier = if small || self.platform.builder.is_cached(&files.version, mode) {

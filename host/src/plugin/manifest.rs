@@ -13,6 +13,7 @@ use wharf_hub::{Pattern as TopicPattern, Rule};
 
 use self::response::{RawResponse, ResponsePolicies};
 use self::topic::{RawHub, RawTopic};
+use super::schedule::timing::{RawSchedule, Schedule, schedules};
 use crate::config::units::{parse_duration, parse_size};
 use crate::config::{TomlFault, parse_toml};
 use crate::files::folder::StaticFolder;
@@ -81,6 +82,8 @@ pub struct Manifest {
     pub responses: ResponsePolicies,
     /// What holds for topics that it publishes to.
     pub topics: Vec<Rule>,
+    /// When it is called by itself.
+    pub schedules: Arc<[Schedule]>,
     /// Keys that are known and have no effect in this version.
     pub later: Vec<&'static str>,
 }
@@ -105,6 +108,8 @@ pub struct Capabilities {
     pub env: Vec<String>,
     /// It may list what is served (`wharf:host/registry`).
     pub registry: bool,
+    /// It may see what the server does (`wharf:host/metrics`).
+    pub metrics: bool,
     /// It has a database (`wharf:host/sql`).
     pub sql: bool,
     /// It has pairs (`wasi:keyvalue`).
@@ -208,6 +213,7 @@ impl Manifest {
             instances: Instances::default(),
             responses: ResponsePolicies::default(),
             topics: Vec::new(),
+            schedules: Arc::default(),
             later: Vec::new(),
         }
     }
@@ -276,6 +282,7 @@ impl Manifest {
             outbound: capabilities.outbound,
             env: capabilities.env,
             registry: capabilities.registry,
+            metrics: capabilities.metrics,
             sql: capabilities.sql,
             keyvalue: capabilities.keyvalue,
             hub: topic::grants(capabilities.hub).map_err(|(key, cause)| wrong(key, cause))?,
@@ -303,6 +310,7 @@ impl Manifest {
         manifest.topics = topic::rules(raw.topic).map_err(|cause| wrong("topic", cause))?;
         manifest.responses =
             response::policies(raw.response).map_err(|(key, cause)| wrong(key, cause))?;
+        manifest.schedules = schedules(raw.schedule).map_err(|(key, cause)| wrong(key, cause))?;
         raw.limits.apply(&mut manifest.limits).map_err(|(key, cause)| wrong(key, cause))?;
         raw.instances.apply(&mut manifest.instances).map_err(|(key, cause)| wrong(key, cause))?;
         Ok(manifest)
@@ -425,21 +433,14 @@ struct RawCapabilities {
     env: Vec<String>,
     #[serde(default)]
     registry: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "checked for shape only")]
-struct RawSchedule {
-    name: String,
-    every: Option<String>,
-    cron: Option<String>,
+    #[serde(default)]
+    metrics: bool,
 }
 
 impl RawManifest {
     /// Keys that are known and have no effect in this version.
     fn later(&self) -> Vec<&'static str> {
-        let present = [("cache", self.cache.is_some()), ("schedule", !self.schedule.is_empty())];
+        let present = [("cache", self.cache.is_some())];
         present.into_iter().filter(|(_, is)| *is).map(|(key, _)| key).collect()
     }
 }

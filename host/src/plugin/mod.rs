@@ -27,6 +27,8 @@ pub mod platform;
 pub mod program;
 pub mod registry;
 pub mod reply;
+pub mod schedule;
+pub mod socket;
 pub mod state;
 pub mod upgrade;
 pub mod watcher;

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::Plugin;
 use super::engine::Tier;
 use super::load_error::LoadError;
 use super::loader::{self, Files, Loaded, Loader};
 use super::manifest::Mode;
+use super::schedule::Board;
 use super::state::{Endpoint, Endpoints};
 use crate::admin::{PluginList, PluginStatus};
 use crate::drain::Drain;
@@ -38,12 +39,29 @@ pub const RETIRE_GRACE: Duration = Duration::from_secs(60);
 pub struct Published {
     routes: ArcSwap<RouteTable>,
     plugins: ArcSwap<HashMap<Arc<str>, Arc<Plugin>>>,
+    changed: watch::Sender<()>,
+    schedules: Board,
 }
 
 impl Published {
     /// The table now; a request takes it once.
     pub fn routes(&self) -> Guard<Arc<RouteTable>> {
         self.routes.load()
+    }
+
+    /// Every plugin that serves now.
+    pub fn plugins(&self) -> Guard<Arc<HashMap<Arc<str>, Arc<Plugin>>>> {
+        self.plugins.load()
+    }
+
+    /// Tells when that has changed.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// How schedules are doing.
+    pub fn schedules(&self) -> &Board {
+        &self.schedules
     }
 
     /// The version of a plugin that serves now.
@@ -378,6 +396,7 @@ impl Registry {
         let serving = entries.values().filter_map(|entry| entry.serving.as_ref());
         let serving = serving.map(|plugin| (Arc::clone(&plugin.name), Arc::clone(plugin)));
         self.published.plugins.store(Arc::new(serving.collect()));
+        self.published.changed.send_replace(());
         for plugin in retired {
             plugin.retire(RETIRE_GRACE);
         }
@@ -540,6 +559,7 @@ impl PluginList for Registry {
                 mode: plugin.map(|plugin| plugin.mode().label().to_owned()),
                 instances: plugin.map_or(0, |plugin| plugin.instances() as u64),
                 in_flight: plugin.map_or(0, |plugin| plugin.in_flight() as u64),
+                schedules: self.published.schedules.of(name),
                 last_error: entry.error.clone(),
             }
         };

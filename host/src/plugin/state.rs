@@ -29,6 +29,7 @@ use crate::hub::{Counted, Hub};
 use crate::observe::Metrics;
 use crate::store::{Database, Pairs, Store};
 use crate::upstream::{OutboundGrants, Upstream};
+use crate::websocket::Sockets;
 
 /// Entries in an instance's resource table.
 const MAX_RESOURCES: usize = 100_000;
@@ -59,6 +60,8 @@ pub struct Services {
     pub readers: Readers,
     /// Topics, and who follows them.
     pub hub: Arc<Hub>,
+    /// WebSockets.
+    pub sockets: Arc<Sockets>,
     /// How long a call waits for a place.
     pub admission: Arc<Admission>,
     /// What is counted.

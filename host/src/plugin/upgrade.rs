@@ -25,6 +25,7 @@ use super::reply::Held;
 use crate::drain::Drain;
 use crate::http::body::{BodyError, RequestBody, ResponseBody};
 use crate::http::conn::{Conn, Protocol};
+use crate::http::limits::Limits;
 use crate::http::switch::{Owner, Socket, Switch, SwitchEnd};
 use crate::http::validate::UpgradeRequested;
 
@@ -188,7 +189,11 @@ impl Held for Accepted {
 }
 
 impl Owner for Accepted {
-    fn run<'s>(self: Box<Self>, socket: Box<dyn Socket + 's>) -> BoxFuture<'s, SwitchEnd> {
+    fn run<'s>(
+        self: Box<Self>,
+        socket: Box<dyn Socket + 's>,
+        _limits: &'s Limits,
+    ) -> BoxFuture<'s, SwitchEnd> {
         let Self { to_guest, from_guest, mut leaving, .. } = *self;
         leaving.begin();
         Box::pin(async move {

@@ -93,6 +93,19 @@ impl World {
         })
     }
 
+    /// Whether it can be called as `manifest` wishes.
+    ///
+    /// # Errors
+    /// [`LoadError::Schedule`] where it has schedules and does not take their times.
+    pub fn check(&self, manifest: &Manifest) -> Result<(), LoadError> {
+        match manifest.schedules.first() {
+            Some(schedule) if self.schedule_events.is_none() => {
+                Err(LoadError::Schedule { name: schedule.name.to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// How its instances are used: as the manifest says, else `reuse` for 0.3 and `isolated` for
     /// 0.2, whose guests may rely on a fresh instance.
     pub fn mode(&self, manifest: &Manifest) -> Mode {

@@ -61,9 +61,14 @@ pub fn plugins(root: &Path) -> Result<()> {
     })?;
     for (name, build) in OTHER_LANGUAGES {
         let plugin = root.join("plugins").join(name);
+        // For the plugin's tests to tell.
+        let mark = plugin.join(name).with_extension(SKIPPED);
         if let Built::Skipped(why) = step(&format!("plugin {name}"), || build(root, &plugin))? {
             say(&format!("SKIPPED {name}: {why}"));
+            fs::write(mark, &why)?;
             skipped.push((*name, why));
+        } else if mark.exists() {
+            fs::remove_file(mark)?;
         }
     }
     if !skipped.is_empty() {
@@ -215,7 +220,22 @@ pub fn fingerprint(with: impl Hash, paths: &[impl AsRef<Path>]) -> Result<String
     Ok(format!("{:016x}", hasher.finish()))
 }
 
-/// Copies a component if its bytes changed, whole or not at all: a server may be watching the folder.
+/// Copies interfaces of the server's into a plugin's `wit/deps/wharf/`: tools read none from outside of
+/// `wit/`. Gives that folder.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn place_interfaces(root: &Path, wit: &Path, names: &[&str]) -> Result<PathBuf> {
+    let folder = wit.join("deps/wharf");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for name in names {
+        let file = Path::new(name).with_extension("wit");
+        place(&root.join("wit").join(&file), &folder.join(&file))?;
+    }
+    Ok(folder)
+}
+
+/// Copies a file if its bytes changed, whole or not at all: a server may be watching the folder.
 ///
 /// # Errors
 /// When a file cannot be read or written.

@@ -8,13 +8,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::guests::{Built, fingerprint, place};
+use crate::guests::{Built, fingerprint, place, place_interfaces};
 use crate::run::{cache_folder, command, install, output, run, say, which};
 
 /// The first Node that the tools run on.
 const NODE: u32 = 20;
 /// The plugin whose packages and interfaces serve every app.
 const PLUGIN: &str = "plugins/hello-js";
+/// The helpers that an app imports.
+const SDK: &str = "guest-sdk/js";
+/// The server's interfaces that the helpers import, and those that an app exports.
+const INTERFACES: [&str; 5] = ["exchange", "hub", "sse", "websocket", "websocket-events"];
 /// What is installed, by name in that folder.
 const PACKAGES: [&str; 2] = ["package.json", "package-lock.json"];
 
@@ -64,12 +68,19 @@ impl App {
         let packages = PACKAGES.map(|file| shared.join(file));
         let wit = shared.join("wit");
         let interfaces = wit.join("deps");
-        // The tool reads no interface from outside of `wit/`.
-        place(&root.join("wit/exchange.wit"), &interfaces.join("wharf.wit"))?;
+        let ours = place_interfaces(root, &wit, &INTERFACES)?;
         let [manifest, lock] = &packages;
         let sources = fingerprint(
             include_str!("js.rs"),
-            &[&self.folder.join("app.js"), manifest, lock, &wit, &interfaces],
+            &[
+                &self.folder.join("app.js"),
+                &root.join(SDK),
+                manifest,
+                lock,
+                &wit,
+                &interfaces,
+                &ours,
+            ],
         )?;
         let stamp = self.work.join("sources");
         let is_unchanged = fs::read_to_string(&stamp).is_ok_and(|before| before == sources);

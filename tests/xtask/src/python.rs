@@ -7,27 +7,42 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::guests::{Built, fingerprint, place};
+use crate::guests::{Built, fingerprint, place, place_interfaces};
 use crate::run::{cache_folder, command, install, run, say, which};
 
 const COMPONENTIZE: &str = "0.25.1";
 /// The world in `wit/` that a plugin is built for.
 const WORLD: &str = "plugin";
+/// The package that an app imports, in this folder.
+const SDK: &str = "guest-sdk/python";
+/// The server's interfaces that the package imports, and those that an app exports.
+const INTERFACES: [&str; 8] = [
+    "exchange",
+    "hub",
+    "hub-async",
+    "sse",
+    "sse-async",
+    "websocket",
+    "websocket-async",
+    "websocket-events",
+];
 
 /// Builds the plugin into its folder, unless its sources are those of the last build.
 ///
 /// # Errors
 /// When the tool cannot be installed or the plugin does not build.
 pub fn build(root: &Path, plugin: &Path) -> Result<Built> {
-    // The tool reads no interface from outside of the plugin's folder.
     let wit = plugin.join("wit");
     let interfaces = wit.join("deps");
-    place(&root.join("wit/exchange.wit"), &interfaces.join("wharf.wit"))?;
+    let ours = place_interfaces(root, &wit, &INTERFACES)?;
+    let sdk = root.join(SDK);
     let name = plugin.file_name().context("a plugin has a folder")?;
     let component = plugin.join(name).with_extension("wasm");
     let work = plugin.join("build");
     let stamp = work.join("sources");
-    let sources = fingerprint(COMPONENTIZE, &[plugin.join("app.py"), wit, interfaces])?;
+    let package = sdk.join("wharf_sdk");
+    let sources =
+        fingerprint(COMPONENTIZE, &[plugin.join("app.py"), wit, interfaces, ours, package])?;
     if component.is_file() && fs::read_to_string(&stamp).is_ok_and(|before| before == sources) {
         return Ok(Built::Done);
     }
@@ -42,7 +57,10 @@ pub fn build(root: &Path, plugin: &Path) -> Result<Built> {
     let made = work.join("component.wasm");
     run(command(tool)
         .current_dir(plugin)
-        .args(["--wit-path", "wit", "--world", WORLD, "componentize", "app", "--output"])
+        .args(["--wit-path", "wit", "--world", WORLD, "componentize", "app"])
+        .args(["--python-path", ".", "--python-path"])
+        .arg(sdk)
+        .arg("--output")
         .arg(&made))?;
     place(&made, &component)?;
     fs::remove_file(made)?;

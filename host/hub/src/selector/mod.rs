@@ -11,8 +11,8 @@ mod uri_template;
 mod url_pattern;
 
 pub use self::pattern::Pattern;
-use self::uri_template::UriTemplate;
-use self::url_pattern::UrlPattern;
+pub use self::uri_template::UriTemplate;
+pub use self::url_pattern::UrlPattern;
 use crate::topic::{Topic, TopicError};
 
 /// Bytes of a selector, at the most.
@@ -27,7 +27,7 @@ pub enum SelectorKind {
     Pattern,
     /// RFC 6570, and the very string.
     UriTemplate,
-    /// WHATWG URL Pattern.
+    /// WHATWG URL Pattern, and after a space a base URL: [`UrlPattern`].
     UrlPattern,
 }
 
@@ -125,3 +125,44 @@ impl PartialEq for Selector {
 }
 
 impl Eq for Selector {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same numbers in every run: xorshift64*.
+    pub(super) struct Random(u64);
+
+    impl Random {
+        pub(super) fn new(seed: u64) -> Self {
+            Self(seed | 1)
+        }
+
+        pub(super) fn below(&mut self, end: usize) -> usize {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            let number = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33;
+            usize::try_from(number).expect("it has 31 bits") % end
+        }
+
+        pub(super) fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+            of[self.below(of.len())]
+        }
+    }
+
+    #[test]
+    fn selectors_are_short_whatever_their_kind() {
+        for kind in [
+            SelectorKind::Exact,
+            SelectorKind::Pattern,
+            SelectorKind::UriTemplate,
+            SelectorKind::UrlPattern,
+        ] {
+            let text = format!("https://example.com/{}", "a".repeat(MAX_SELECTOR_BYTES));
+            assert_eq!(Selector::parse(kind, &text), Err(SelectorError::TooLong), "{kind:?}");
+            assert!(Selector::parse(kind, &text[..MAX_SELECTOR_BYTES]).is_ok(), "{kind:?}");
+            assert!(Selector::parse(kind, "https://example.com/\u{7f}").is_err(), "{kind:?}");
+        }
+    }
+}

@@ -55,7 +55,11 @@ fn switching() -> ResponseBody {
     struct Echo;
 
     impl Owner for Echo {
-        fn run<'s>(self: Box<Self>, mut socket: Box<dyn Socket + 's>) -> BoxFuture<'s, SwitchEnd> {
+        fn run<'s>(
+            self: Box<Self>,
+            mut socket: Box<dyn Socket + 's>,
+            _limits: &'s Limits,
+        ) -> BoxFuture<'s, SwitchEnd> {
             Box::pin(async move {
                 socket.write_all(b"first ").await.unwrap();
                 let mut buffer = [0; 100];

@@ -19,6 +19,7 @@ mod registry;
 pub mod sql;
 pub mod sse;
 mod upgrade;
+mod websocket;
 
 mod bindings {
     wasmtime::component::bindgen!({

@@ -1,0 +1,5 @@
+export * from './exchange.js';
+export * from './error.js';
+export * from './hub.js';
+export * from './sse.js';
+export * from './websocket.js';

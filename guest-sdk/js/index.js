@@ -1,0 +1,8 @@
+// All of the SDK. A bundler leaves out the files of which nothing is used, and with them the interfaces
+// that they import.
+
+export { exchange } from './exchange.js';
+export { WharfError } from './error.js';
+export { history, longPoll, position, publish, subscriberCount, subscribers, wait } from './hub.js';
+export { emitter, openStream, sse } from './sse.js';
+export { acceptWebSocket, onWebSocket, Socket, websocket } from './websocket.js';
