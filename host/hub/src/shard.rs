@@ -73,6 +73,9 @@ impl Shard {
         subscription: Subscription,
         position: EventId,
     ) {
+        if subscriber.is_gone() {
+            return;
+        }
         let before = subscriber.subscription();
         for selector in before.topics() {
             if !subscription.topics().contains(selector) {

@@ -75,7 +75,8 @@ impl Follower {
 
     /// To change what it follows from elsewhere.
     pub fn remote(&self) -> Remote {
-        Remote { shard: Arc::clone(&self.shard), subscriber: Arc::clone(&self.subscriber) }
+        let (shard, subscriber) = (Arc::clone(&self.shard), Arc::clone(&self.subscriber));
+        Remote { hub: Arc::clone(&self.hub), shard, subscriber }
     }
 
     /// The place that it began after.
@@ -93,10 +94,7 @@ impl Follower {
     /// # Errors
     /// There are too many.
     pub fn change(&self, topics: Vec<Selector>) -> Result<(), SubscriptionError> {
-        let subscription = self.subscription().with_topics(topics)?;
-        let core = self.hub.core.lock();
-        self.shard.change(&self.subscriber, subscription, core.position());
-        Ok(())
+        self.remote().change(topics)
     }
 
     /// What comes next.
@@ -141,6 +139,7 @@ impl Drop for Follower {
 /// Changes what a [`Follower`] follows, wherever that is. To be dropped before the follower is.
 #[derive(Clone)]
 pub struct Remote {
+    hub: Arc<Hub>,
     shard: Arc<Shard>,
     subscriber: Arc<Subscriber>,
 }
@@ -157,7 +156,8 @@ impl Remote {
     /// There are too many.
     pub fn change(&self, topics: Vec<Selector>) -> Result<(), SubscriptionError> {
         let subscription = self.subscription().with_topics(topics)?;
-        self.shard.change(&self.subscriber, subscription);
+        let core = self.hub.core.lock();
+        self.shard.change(&self.subscriber, subscription, core.position());
         Ok(())
     }
 }
