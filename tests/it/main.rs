@@ -14,6 +14,8 @@ mod files;
 mod held;
 mod hints;
 mod hostile;
+mod hub;
+mod hub_storm;
 mod listeners;
 mod mercure;
 mod mercure_clients;
