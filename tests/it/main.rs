@@ -16,6 +16,7 @@ mod hints;
 mod hostile;
 mod hub;
 mod hub_storm;
+mod languages;
 mod listeners;
 mod mercure;
 mod mercure_clients;
