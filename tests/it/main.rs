@@ -5,6 +5,7 @@
 mod admin;
 mod cancelled;
 mod capabilities;
+mod chat;
 mod clients;
 mod control;
 mod download;
