@@ -17,6 +17,7 @@ mod hostile;
 mod listeners;
 mod middleware;
 mod plugins;
+mod polling;
 mod protocols;
 mod push;
 mod reload;
