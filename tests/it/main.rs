@@ -14,6 +14,7 @@ mod files;
 mod held;
 mod hints;
 mod hostile;
+mod jobs;
 mod listeners;
 mod middleware;
 mod plugins;
