@@ -23,12 +23,11 @@ impl Client {
         self.open_with(path, &[]).await
     }
 
-    /// As [`open`](Self::open), with these header fields.
+    /// GETs `path` with these fields up to the head of the answer.
     pub async fn open_with(&mut self, path: &str, fields: &[(&str, &str)]) -> Incoming {
-        let mut request = self.request(Method::GET, path);
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
+        let request = self.request(Method::GET, path);
+        let request =
+            fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let request = request.body(()).unwrap();
         match &mut self.connection {
             Connection::H3 { .. } => {

@@ -139,7 +139,8 @@ async fn a_broadcast_takes_one_publication() {
     let server = server().await;
     let mut sockets = Vec::new();
     for n in 0..20 {
-        let offer = if n % 2 == 0 { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
+        let offer =
+            if n % 2 == 0 { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
         let path = format!("/ws?compression=1&topic=room/1&publish=room/1&name={n}");
         sockets.push(WebSocket::open_with(http(&server), &path, offer).await);
     }
@@ -189,9 +190,8 @@ async fn topics_are_joined_and_left() {
 async fn coming_and_going_is_published() {
     let server = server().await;
     let mut watcher = open(&server, "topics=room/*").await;
-    let query = |name: &str| {
-        format!("topic=room/x&opened=room/x&left=room/x&ended=room/end&name={name}")
-    };
+    let query =
+        |name: &str| format!("topic=room/x&opened=room/x&left=room/x&ended=room/end&name={name}");
 
     let mut ada = open(&server, &query("ada")).await;
     assert_eq!(watcher.message().await, "ada is here");
@@ -253,8 +253,10 @@ async fn what_no_client_should_send_is_refused() {
     let mut nearly = vec![0x82, 0xff];
     nearly.extend_from_slice(&(u64::MAX >> 1).to_be_bytes());
     nearly.extend_from_slice(&[0; 4]);
-    let endless: Vec<u8> =
-        std::iter::once(masked(0x01, b"")).chain((0..2000).map(|_| masked(0x00, b""))).flatten().collect();
+    let endless: Vec<u8> = std::iter::once(masked(0x01, b""))
+        .chain((0..2000).map(|_| masked(0x00, b"")))
+        .flatten()
+        .collect();
     for (what, wire, code) in [
         ("2^63 bytes", huge, 1009),
         ("nearly so many", nearly, 1009),
@@ -306,7 +308,9 @@ fn bomb(bytes: usize) -> Vec<u8> {
     // End of block, an empty stored block begins.
     bits.extend([false; 7]);
     bits.extend([false; 3]);
-    bits.chunks(8).map(|byte| byte.iter().rev().fold(0, |all, &bit| all << 1 | u8::from(bit))).collect()
+    bits.chunks(8)
+        .map(|byte| byte.iter().rev().fold(0, |all, &bit| all << 1 | u8::from(bit)))
+        .collect()
 }
 
 #[tokio::test]

@@ -45,6 +45,16 @@ impl EventId {
         self.durable + self.volatile
     }
 
+    /// The place of whoever has got all that is before either.
+    #[must_use]
+    pub(crate) fn join(self, other: Self) -> Self {
+        Self {
+            run: other.run,
+            durable: self.durable.max(other.durable),
+            volatile: self.volatile.max(other.volatile),
+        }
+    }
+
     /// Reads what [`fmt::Display`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-').map(|part| {
@@ -262,6 +272,7 @@ pub struct Event {
     durable: bool,
     published_at: u64,
     draft: Draft,
+    weight: usize,
     /// As an event stream has it; made when the first one wants it, then shared by all.
     frame: OnceLock<Bytes>,
     /// As others have it, likewise.
@@ -274,6 +285,7 @@ impl Event {
             id,
             durable,
             published_at,
+            weight: weight(&draft),
             draft,
             frame: OnceLock::new(),
             form: OnceLock::new(),
@@ -352,10 +364,21 @@ impl Event {
         Arc::clone(form).downcast().unwrap_or_else(|_another| Arc::new(make(self)))
     }
 
-    /// About what it costs in memory.
+    /// About what it costs in memory, without its frame and form, which are there while it is sent.
     pub fn weight(&self) -> usize {
-        const OVERHEAD: usize = 256;
-        let topics: usize = self.topics().map(|topic| topic.as_str().len()).sum();
-        OVERHEAD + topics + self.draft.content.data.bytes().len()
+        self.weight
     }
+}
+
+fn weight(draft: &Draft) -> usize {
+    const OVERHEAD: usize = 256;
+    /// Of one header field of an answer.
+    const FIELD: usize = 32;
+    let Content { id, name, data, fields, .. } = &draft.content;
+    let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+    let topics: usize = draft.topics().map(|topic| topic.as_str().len()).sum();
+    // Twice: whoever publishes it under its own id is found by it.
+    let own = 2 * text(id) + text(name);
+    let fields: usize = fields.iter().map(|(name, value)| FIELD + name.len() + value.len()).sum();
+    OVERHEAD + topics + own + fields + data.bytes().len()
 }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::event::Event;
+use crate::event::{Event, EventId};
 use crate::selector::{Selector, SelectorKind};
 use crate::subscriber::Subscriber;
 use crate::subscription::{Subscription, selects};
@@ -65,8 +65,17 @@ impl Shard {
         }
     }
 
-    /// A subscriber follows something else from now on.
-    pub fn change(&mut self, subscriber: &Arc<Subscriber>, subscription: Subscription) {
+    /// A subscriber follows something else from now on: `position` is the latest place, up to which it
+    /// gets nothing of what it has not followed before.
+    pub fn change(
+        &mut self,
+        subscriber: &Arc<Subscriber>,
+        subscription: Subscription,
+        position: EventId,
+    ) {
+        if subscriber.is_gone() {
+            return;
+        }
         let before = subscriber.subscription();
         for selector in before.topics() {
             if !subscription.topics().contains(selector) {
@@ -82,7 +91,7 @@ impl Shard {
                 self.group(&subscription, selector).members.push(Arc::clone(subscriber));
             }
         }
-        subscriber.follow(subscription);
+        subscriber.follow(subscription, position);
     }
 
     fn group(&mut self, subscription: &Subscription, selector: &Selector) -> &mut Group {

@@ -55,10 +55,16 @@ impl Subscription {
     /// # Errors
     /// There are too many.
     pub fn with_topics(&self, topics: Vec<Selector>) -> Result<Self, SubscriptionError> {
-        if topics.len() > MAX_SELECTORS {
+        let mut distinct = Vec::with_capacity(topics.len());
+        for topic in topics {
+            if !distinct.contains(&topic) {
+                distinct.push(topic);
+            }
+        }
+        if distinct.len() > MAX_SELECTORS {
             return Err(SubscriptionError::TooMany);
         }
-        Ok(Self { topics: topics.into(), ..self.clone() })
+        Ok(Self { topics: distinct.into(), ..self.clone() })
     }
 
     /// What every topic begins with.
@@ -108,6 +114,18 @@ impl Subscription {
             Selector::Exact(topic) => grant.matches(topic.as_str()),
             Selector::Pattern(pattern) => grant.covers(pattern),
             Selector::UriTemplate(_) | Selector::UrlPattern(_) => grant.covers_prefix(&self.within),
+        }
+    }
+
+    /// Whether any that `selector`, one of this subscription, can match is `pattern`'s; true where that
+    /// is not certain.
+    pub(crate) fn touched(&self, selector: &Selector, pattern: &Pattern) -> bool {
+        match selector {
+            Selector::Exact(topic) => pattern.matches(topic.as_str()),
+            Selector::Pattern(own) => pattern.overlaps(own),
+            Selector::UriTemplate(_) | Selector::UrlPattern(_) => {
+                pattern.overlaps_prefix(&self.within)
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::task::Waker;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use wharf_hub::{Event, Subscriber, Subscription, Topic};
+use wharf_hub::{Event, EventId, Subscriber, Subscription, Topic};
 
 use crate::drain::Drain;
 
@@ -92,8 +92,13 @@ impl Shard {
         self.subscribers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(super) fn change(&self, subscriber: &Arc<Subscriber>, subscription: Subscription) {
-        self.members.lock().change(subscriber, subscription);
+    pub(super) fn change(
+        &self,
+        subscriber: &Arc<Subscriber>,
+        subscription: Subscription,
+        position: EventId,
+    ) {
+        self.members.lock().change(subscriber, subscription, position);
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Subscriber>> {

@@ -274,6 +274,10 @@ impl Body for StreamBody {
         loop {
             if !this.pending.is_empty() {
                 this.last = Instant::now();
+                // Its timer is asked only where there is nothing to be sent.
+                if this.state == State::Open && this.until.is_some_and(|until| until <= this.last) {
+                    this.state = State::Ending;
+                }
                 let bytes = std::mem::take(&mut this.pending);
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
