@@ -38,7 +38,7 @@ pub fn ready(root: &Path) -> Result<()> {
         fs::create_dir_all(&folder)?;
         let sources = root.join(FOLDER);
         let packages = ["package.json", "package-lock.json"].map(|file| sources.join(file));
-        match js::installed(&packages, "playwright-core", "playwright-core")? {
+        match js::installed(&packages, "playwright-core and others", "playwright-core")? {
             Ok(modules) => link(&modules, &folder.join("node_modules"))?,
             Err(why) => say(&format!("SKIPPED tests with clients in JavaScript: {why}")),
         }
