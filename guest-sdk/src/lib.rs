@@ -76,8 +76,6 @@ mod bindings {
             package wharf:sdk;
             world plugin {
                 include wharf:host/host@0.1.0;
-                import wharf:host/websocket@0.1.0;
-                import wharf:host/websocket-async@0.1.0;
                 import wasi:config/store@0.2.0-rc.1;
                 import wasi:keyvalue/store@0.2.0-draft2;
                 import wasi:keyvalue/atomics@0.2.0-draft2;

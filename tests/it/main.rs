@@ -5,6 +5,7 @@
 mod admin;
 mod cancelled;
 mod capabilities;
+mod chat;
 mod clients;
 mod control;
 mod download;
@@ -17,6 +18,7 @@ mod hostile;
 mod hub;
 mod hub_storm;
 mod jobs;
+mod languages;
 mod listeners;
 mod mercure;
 mod mercure_clients;

@@ -51,7 +51,7 @@ impl Emitter {
     ) -> (Self, EventStream) {
         let (sender, receiver) = mpsc::channel(MAX_EVENTS);
         let room = Arc::new(Semaphore::new(MAX_BYTES as usize));
-        let (drain, spread) = (hub.drain.clone(), hub.spread());
+        let (drain, spread) = (hub.drain.clone(), hub.drain_spread());
         let cut = Box::pin(async move {
             drain.draining().await;
             let share = spread.mul_f64(rand::random::<f64>());

@@ -361,7 +361,7 @@ impl Hub {
     }
 
     /// Over how long what it holds ends when the server drains.
-    pub fn spread(&self) -> Duration {
+    pub fn drain_spread(&self) -> Duration {
         self.spread
     }
 
