@@ -156,7 +156,10 @@ impl App {
         hints.learn(response.status(), response.headers());
         let mut response = response.map(|body| {
             let body = if body.is_switching() { body } else { controlled(body, &exchange.control) };
-            body.holding(permit)
+            match permit {
+                Some(permit) => body.holding(permit),
+                None => body,
+            }
         });
         if let Some(persistence) = policy.and_then(|policy| policy.persistence) {
             response.extensions_mut().insert(persistence);
@@ -316,7 +319,8 @@ fn early_data(parts: &mut request::Parts) -> Result<bool, Rejection> {
 /// come back, or what a page puts into the query in its place.
 fn last_event_id(parts: &request::Parts) -> Option<Box<str>> {
     if let Some(id) = parts.headers.get(LAST_EVENT_ID) {
-        return std::str::from_utf8(id.as_bytes()).ok().map(Box::from);
+        // What is no UTF-8 is no event's id, and whoever sent it is to learn that.
+        return Some(String::from_utf8_lossy(id.as_bytes()).into());
     }
     let mut pairs = form_urlencoded::parse(parts.uri.query()?.as_bytes());
     let named = pairs.find(|(name, _)| {

@@ -246,7 +246,8 @@ impl Server {
         let cores = Cores::start(config.threads).map_err(Error::System)?;
         let published = Arc::new(Published::default());
         let store = Arc::new(Store::new(data.clone()).map_err(Error::System)?);
-        let hub = Hub::new(&store, &cores.handles, &drain, &background).map_err(Error::System)?;
+        let hub = Hub::new(&store, &cores.handles, &drain, &background, config.drain_limit)
+            .map_err(Error::System)?;
         hub.begin().await;
         let listener = Arc::new(PluginListener::new(Arc::clone(&published)));
         let sockets = WebSockets::new(listener, drain.clone());

@@ -1,4 +1,5 @@
-// The C sample plugin: what the host knows of a connection, and an echo that streams.
+// The C sample plugin: what the host knows of a connection, an echo that streams, and events that the host
+// hands on.
 //
 // `plugin.h` is generated from `wit/` during the build. Paths arrive whole, with the `/c` under which the
 // plugin is mounted. What the bindings hand out belongs to us and is freed here: a host may use one
@@ -16,6 +17,8 @@
 #define SPLICE_BYTES 65536
 // The most that `blocking-write-and-flush` takes at once, in bytes (wasi:io/streams).
 #define WRITE_BYTES 4096
+// The most that an event carries, in bytes.
+#define EVENT_BYTES 65536
 
 static const char PAGE[] =
     "<!doctype html>\n"
@@ -27,6 +30,7 @@ static const char PAGE[] =
     "<ul>\n"
     "<li><a href=\"/c/protocol\">GET /c/protocol</a>: what the server knows of your connection\n"
     "<li>POST /c/echo: the request's body, sent back as it arrives\n"
+    "<li><a href=\"/c/events\">GET /c/events</a>: what is posted there, as it comes\n"
     "</ul>\n"
     "</html>\n";
 
@@ -279,12 +283,123 @@ static void echo(request_t request, outparam_t out) {
   finish(to, trailers_of(from, &trailers) ? &trailers : NULL);
 }
 
+// Answers with what the host holds: it puts an event stream of the topics `hello/*` in the place of the
+// response's body.
+static void events(request_t request, outparam_t out) {
+  wharf_host_exchange_own_exchange_t exchange;
+  if (!open_exchange(request, &exchange)) {
+    problem(out, 500, "Internal Server Error", NULL);
+    return;
+  }
+  wharf_host_hub_selector_t topics = {.tag = WHARF_HOST_HUB_SELECTOR_PATTERN, .val.pattern = lend("hello/*")};
+  wharf_host_sse_options_t options = {
+      .subscription.topics = {&topics, 1},
+      .start.tag = WHARF_HOST_HUB_START_REQUEST,
+      .retry = {.is_some = true, .val = 1000},
+      .lag = WHARF_HOST_SSE_LAG_POLICY_DISCONNECT,
+  };
+  wharf_host_sse_event_stream_t stream;
+  wharf_host_sse_subscribe_error_t error;
+  bool held = wharf_host_sse_reply(wharf_host_exchange_borrow_exchange(exchange), &options, &stream, &error);
+  wharf_host_exchange_exchange_drop_own(exchange);
+  if (!held) {
+    problem(out, 503, "Service Unavailable", NULL);
+    wharf_host_sse_subscribe_error_free(&error);
+    return;
+  }
+  fields_t headers = wasi_http_types_constructor_fields();
+  append(headers, "wharf-reply", stream.token.ptr, stream.token.len);
+  wharf_host_sse_event_stream_free(&stream);
+  wasi_http_types_own_outgoing_body_t body;
+  if (start(out, 200, headers, &body)) finish(body, NULL);
+}
+
+// Reads a body of at most `EVENT_BYTES`; false if it is longer or broke off.
+static bool read_all(request_t request, uint8_t *bytes, size_t *length) {
+  wasi_http_types_own_incoming_body_t body;
+  wasi_io_streams_own_input_stream_t input;
+  if (!wasi_http_types_method_incoming_request_consume(wasi_http_types_borrow_incoming_request(request), &body) ||
+      !wasi_http_types_method_incoming_body_stream(wasi_http_types_borrow_incoming_body(body), &input)) {
+    abort();
+  }
+  *length = 0;
+  bool whole = false;
+  for (bool more = true; more;) {
+    plugin_list_u8_t piece;
+    wasi_io_streams_stream_error_t error;
+    more = wasi_io_streams_method_input_stream_blocking_read(wasi_io_streams_borrow_input_stream(input),
+                                                             WRITE_BYTES, &piece, &error);
+    if (!more) {
+      whole = error.tag == WASI_IO_STREAMS_STREAM_ERROR_CLOSED;
+      wasi_io_streams_stream_error_free(&error);
+    } else {
+      more = piece.len <= EVENT_BYTES - *length;
+      if (more) {
+        memcpy(bytes + *length, piece.ptr, piece.len);
+        *length += piece.len;
+      }
+      plugin_list_u8_free(&piece);
+    }
+  }
+  wasi_io_streams_input_stream_drop_own(input);
+  wasi_http_types_incoming_body_drop_own(body);
+  return whole;
+}
+
+// Text of an interface has to be UTF-8 (RFC 3629): what is not would be a trap.
+static bool is_utf8(const uint8_t *bytes, size_t length) {
+  for (size_t i = 0; i < length;) {
+    uint8_t first = bytes[i++];
+    if (first < 0x80) continue;
+    size_t more = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
+    if (first < 0xc2 || first > 0xf4 || more > length - i) return false;
+    // Overlong forms, surrogates and what lies past U+10FFFF show in the second byte.
+    uint8_t lowest = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+    uint8_t highest = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+    for (; more > 0; more--, i++, lowest = 0x80, highest = 0xbf) {
+      if (bytes[i] < lowest || bytes[i] > highest) return false;
+    }
+  }
+  return true;
+}
+
+// Publishes the body to the topic `hello/c`.
+static void post_event(request_t request, outparam_t out) {
+  uint8_t *bytes = malloc(EVENT_BYTES);
+  size_t length;
+  if (bytes == NULL) abort();
+  if (!read_all(request, bytes, &length)) {
+    problem(out, 413, "Content Too Large", NULL);
+  } else if (!is_utf8(bytes, length)) {
+    problem(out, 400, "Bad Request", NULL);
+  } else {
+    wharf_host_hub_publication_t publication = {
+        .topic = lend("hello/c"),
+        .event = {.name = {.is_some = true, .val = lend("greeting")},
+                  .data = {.tag = WHARF_HOST_HUB_PAYLOAD_TEXT, .val.text = {bytes, length}}},
+    };
+    plugin_string_t id;
+    wharf_host_hub_publish_error_t error;
+    if (wharf_host_hub_publish(&publication, &id, &error)) {
+      char json[300];
+      int written = snprintf(json, sizeof json, "{\"id\":\"%.*s\"}", (int)id.len, (const char *)id.ptr);
+      answer(out, 201, "application/json", NULL, json, (size_t)written);
+      plugin_string_free(&id);
+    } else {
+      problem(out, 503, "Service Unavailable", NULL);
+      wharf_host_hub_publish_error_free(&error);
+    }
+  }
+  free(bytes);
+}
+
 static bool is(const plugin_string_t *path, const char *text) {
   return path->len == strlen(text) && memcmp(path->ptr, text, path->len) == 0;
 }
 
 static void route(request_t request, outparam_t out, const plugin_string_t *path, uint8_t method) {
   bool reads = method == WASI_HTTP_TYPES_METHOD_GET || method == WASI_HTTP_TYPES_METHOD_HEAD;
+  bool posts = method == WASI_HTTP_TYPES_METHOD_POST;
   bool is_page = is(path, "/c") || is(path, "/c/");
   if (is_page || is(path, "/c/protocol")) {
     if (!reads) {
@@ -294,9 +409,17 @@ static void route(request_t request, outparam_t out, const plugin_string_t *path
     } else {
       protocol(request, out);
     }
+  } else if (is(path, "/c/events")) {
+    if (reads) {
+      events(request, out);
+    } else if (posts) {
+      post_event(request, out);
+    } else {
+      problem(out, 405, "Method Not Allowed", "GET, HEAD, POST");
+    }
   } else if (!is(path, "/c/echo")) {
     problem(out, 404, "Not Found", NULL);
-  } else if (method != WASI_HTTP_TYPES_METHOD_POST) {
+  } else if (!posts) {
     problem(out, 405, "Method Not Allowed", "POST");
   } else {
     echo(request, out);

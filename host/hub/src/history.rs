@@ -60,19 +60,37 @@ impl Rules {
         });
     }
 
-    /// Whether topics of this one are durable, and how much of it is kept.
-    pub(crate) fn of(&self, topic: &str) -> (bool, HistoryLimits) {
+    /// What holds for a topic, if anybody says so.
+    pub(crate) fn of(&self, topic: &str) -> Option<&Rule> {
         let granted = |owned: &&Owned| owned.granted.iter().any(|grant| grant.matches(topic));
         let mut matching = self.0.iter().filter(|owned| owned.rule.pattern.matches(topic));
-        match matching.find(granted) {
-            Some(owned) => (owned.rule.durable, owned.rule.limits),
-            None => (false, HistoryLimits::default()),
-        }
+        matching.find(granted).map(|owned| &owned.rule)
     }
 
-    /// Patterns whose topics are all durable.
-    pub(crate) fn durable(&self) -> impl Iterator<Item = &Pattern> {
-        self.0.iter().filter(|owned| owned.rule.durable).map(|owned| &owned.rule.pattern)
+    /// Whether all of some topics are durable: `covered` tells whether all of them are a pattern's,
+    /// `touched` whether any is. False where it is not certain.
+    pub(crate) fn all_durable(
+        &self,
+        covered: impl Fn(&Pattern) -> bool,
+        touched: impl Fn(&Pattern) -> bool,
+    ) -> bool {
+        for Owned { rule, granted, .. } in &self.0 {
+            if rule.durable {
+                // What only some of them follow leaves the rest to the rules after it.
+                if covered(&rule.pattern) && granted.iter().any(&covered) {
+                    return true;
+                }
+            } else if touched(&rule.pattern) && granted.iter().any(&touched) {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// No topic keeps events for less.
+    pub(crate) fn shortest_age(&self) -> u64 {
+        let ages = self.0.iter().map(|owned| owned.rule.limits.age);
+        ages.fold(HistoryLimits::default().age, u64::min)
     }
 }
 
@@ -81,16 +99,42 @@ impl Rules {
 pub(crate) struct History {
     events: VecDeque<Arc<Event>>,
     bytes: usize,
+    missing: Missing,
+    /// It is among those that the hub knows to have become empty.
+    pub(crate) is_noted: bool,
+}
+
+/// What a history has no more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missing {
     /// Durable events up to this one may be missing.
-    missing_durable: u64,
+    pub(crate) durable: u64,
     /// Others up to this one may be missing.
-    missing_volatile: u64,
+    pub(crate) volatile: u64,
+    /// When the last of them went, by the hub's count of such losses.
+    pub(crate) at: u64,
+}
+
+impl Missing {
+    /// Both.
+    pub(crate) fn join(self, other: Self) -> Self {
+        Self {
+            durable: self.durable.max(other.durable),
+            volatile: self.volatile.max(other.volatile),
+            at: self.at.max(other.at),
+        }
+    }
+
+    /// Whether events after `cursor` may be missing, of what went after `known`.
+    pub(crate) fn concerns(&self, cursor: &EventId, known: u64) -> bool {
+        self.at > known && (self.durable > cursor.durable || self.volatile > cursor.volatile)
+    }
 }
 
 impl History {
-    /// What a topic is taken for that is not known (any more): events may be missing up to these.
-    pub(crate) fn without(durable: u64, volatile: u64) -> Self {
-        Self { missing_durable: durable, missing_volatile: volatile, ..Self::default() }
+    /// What a topic is taken for of which something went already.
+    pub(crate) fn without(missing: Missing) -> Self {
+        Self { missing, ..Self::default() }
     }
 
     pub(crate) fn push(&mut self, event: &Arc<Event>) {
@@ -98,22 +142,38 @@ impl History {
         self.events.push_back(Arc::clone(event));
     }
 
-    /// Takes the oldest, if it is beyond the limits.
-    pub(crate) fn trim(&mut self, limits: &HistoryLimits, now: u64) -> Option<Arc<Event>> {
-        let oldest = self.events.front()?;
-        let old = now.saturating_sub(oldest.published_at()) > limits.age;
-        let full = self.events.len() > limits.events || self.bytes > limits.bytes;
-        if old || full { self.pop() } else { None }
+    /// Whether the oldest is beyond what a rule says; without one, what is on disk stays: the plugin
+    /// whose rule it is may not have been loaded yet.
+    pub(crate) fn is_over(&self, rule: Option<&Rule>, now: u64) -> bool {
+        let Some(oldest) = self.events.front() else { return false };
+        if rule.is_none() && oldest.is_durable() {
+            return false;
+        }
+        let limits = rule.map_or_else(HistoryLimits::default, |rule| rule.limits);
+        now.saturating_sub(oldest.published_at()) > limits.age
+            || self.events.len() > limits.events
+            || self.bytes > limits.bytes
     }
 
-    /// Takes the oldest.
-    pub(crate) fn pop(&mut self) -> Option<Arc<Event>> {
+    /// Takes the oldest. `at`: the hub's count of losses, this one among them.
+    pub(crate) fn pop(&mut self, at: u64) -> Option<Arc<Event>> {
         let event = self.events.pop_front()?;
         self.bytes -= event.weight();
-        let missing =
-            if event.is_durable() { &mut self.missing_durable } else { &mut self.missing_volatile };
-        *missing = event.count();
+        let missing = match event.is_durable() {
+            true => &mut self.missing.durable,
+            false => &mut self.missing.volatile,
+        };
+        *missing = (*missing).max(event.count());
+        self.missing.at = at;
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
         Some(event)
+    }
+
+    /// Something is missing that was never here.
+    pub(crate) fn miss(&mut self, missing: Missing) {
+        self.missing = self.missing.join(missing);
     }
 
     pub(crate) fn oldest(&self) -> Option<&Arc<Event>> {
@@ -124,13 +184,8 @@ impl History {
         self.events.is_empty()
     }
 
-    pub(crate) fn missing(&self) -> (u64, u64) {
-        (self.missing_durable, self.missing_volatile)
-    }
-
-    /// Whether events after `cursor` may be missing.
-    pub(crate) fn misses(&self, cursor: &EventId) -> bool {
-        self.missing_durable > cursor.durable || self.missing_volatile > cursor.volatile
+    pub(crate) fn missing(&self) -> Missing {
+        self.missing
     }
 
     /// The events after `cursor`, oldest first.
@@ -139,9 +194,12 @@ impl History {
             true => event.id().durable > cursor.durable,
             false => event.id().volatile > cursor.volatile,
         };
-        // Each kind is ordered; where a cursor comes from another run, both together need not be.
-        let first = self.events.partition_point(|event| event.id().serial() <= cursor.serial());
-        let first = if cursor.volatile == 0 { 0 } else { first };
+        // Both counts grow along the history. With a cursor of this run all that is left is after it;
+        // with one of another run, or ahead of this one, each kind has to be looked at.
+        let got = |event: &Arc<Event>| {
+            event.id().durable <= cursor.durable && event.id().volatile <= cursor.volatile
+        };
+        let first = self.events.partition_point(got);
         self.events.range(first..).filter(move |event| is_after(event))
     }
 }

@@ -22,7 +22,7 @@ pub use self::event::{
     MAX_FIELDS, MAX_FIELDS_BYTES, Payload, Run, SubscriberId,
 };
 pub use self::history::{HistoryLimits, Rule};
-pub use self::hub::{Hub, MAX_HISTORY_BYTES, Replay, Resumption, Start};
+pub use self::hub::{Evicted, Hub, MAX_EMPTY_TOPICS, MAX_HISTORY_BYTES, Replay, Resumption, Start};
 pub use self::selector::{Pattern, Selector, SelectorError, SelectorKind};
 pub use self::shard::Shard;
 pub use self::subscriber::{MAX_QUEUED, MAX_QUEUED_BYTES, Next, Subscriber};

@@ -7,6 +7,7 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::event::{Event, EventId, SubscriberId};
+use crate::selector::Selector;
 use crate::subscription::Subscription;
 
 /// Events that wait for one subscriber; past it the history is read instead.
@@ -32,11 +33,15 @@ struct About {
 #[derive(Debug)]
 struct Inner {
     subscription: Subscription,
+    /// Selectors that it followed later than events that it has still to get, and from where on.
+    joined: Vec<(Selector, u64)>,
     mode: Mode,
     queue: VecDeque<Arc<Event>>,
     queued_bytes: usize,
-    /// It has got everything up to here.
+    /// It has got everything up to here, and may be ahead of what there is.
     cursor: EventId,
+    /// With what is queued it has got everything up to here.
+    upto: EventId,
     /// It was offered everything up to here.
     seen: u64,
     waker: Option<Waker>,
@@ -75,10 +80,12 @@ impl Subscriber {
             about: OnceLock::new(),
             inner: Mutex::new(Inner {
                 subscription,
+                joined: Vec::new(),
                 mode: Mode::Behind,
                 queue: VecDeque::new(),
                 queued_bytes: 0,
                 cursor,
+                upto: cursor,
                 seen: 0,
                 waker: None,
             }),
@@ -110,7 +117,9 @@ impl Subscriber {
         let mut inner = self.inner.lock();
         if let Some(event) = inner.queue.pop_front() {
             inner.queued_bytes -= event.weight();
-            inner.cursor = event.id();
+            // Nothing that is between two queued events is for it.
+            let next = inner.queue.front().map_or(inner.upto, |next| next.before());
+            inner.cursor = inner.cursor.join(event.id()).join(next);
             if inner.queue.is_empty() {
                 // Thousands of subscribers rest at any time.
                 inner.queue = VecDeque::new();
@@ -131,31 +140,47 @@ impl Subscriber {
 
     /// Gives it what the history had after its cursor, all that was delivered up to `cursor`. `head`:
     /// that is the latest place, so that from here on events are queued.
-    pub fn refill(&self, mut events: Vec<Arc<Event>>, cursor: EventId, head: bool) {
-        events.retain(|event| event.except() != Some(self.id));
+    pub fn refill(&self, events: Vec<Arc<Event>>, cursor: EventId, head: bool) {
         let mut inner = self.inner.lock();
         if inner.mode != Mode::Behind {
             return;
         }
-        inner.queued_bytes = events.iter().map(|event| event.weight()).sum();
-        if events.is_empty() {
-            inner.cursor = cursor;
+        let (mut upto, mut head) = (cursor, head);
+        inner.queue.clear();
+        inner.queued_bytes = 0;
+        for event in events {
+            if event.except() == Some(self.id) || !inner.is_joined(&event) {
+                continue;
+            }
+            let weight = event.weight();
+            if !inner.queue.is_empty() && inner.queued_bytes + weight > MAX_QUEUED_BYTES {
+                // The history keeps the rest, for as long as it keeps it for anybody.
+                upto = inner.queue.back().map_or(cursor, |last| last.id());
+                head = false;
+                break;
+            }
+            inner.queued_bytes += weight;
+            inner.queue.push_back(event);
         }
-        inner.queue = events.into();
+        inner.upto = inner.cursor.join(upto);
+        if inner.queue.is_empty() {
+            inner.cursor = inner.upto;
+        }
         if head {
             inner.mode = Mode::Live;
-            inner.seen = cursor.serial();
+            inner.seen = upto.serial();
+            inner.joined = Vec::new();
         }
     }
 
-    /// Skips what the history no longer has.
-    pub fn skip_to(&self, cursor: EventId) {
-        self.inner.lock().cursor = cursor;
-    }
-
-    /// Follows something else from now on.
-    pub(crate) fn follow(&self, subscription: Subscription) {
-        self.inner.lock().subscription = subscription;
+    /// Follows something else from now on; `position` is the latest place.
+    pub(crate) fn follow(&self, subscription: Subscription, position: EventId) {
+        let mut inner = self.inner.lock();
+        let before = std::mem::replace(&mut inner.subscription, subscription);
+        let Inner { subscription, joined, .. } = &mut *inner;
+        joined.retain(|(selector, _)| subscription.topics().contains(selector));
+        let new = subscription.topics().iter().filter(|one| !before.topics().contains(one));
+        joined.extend(new.map(|one| (one.clone(), position.serial())));
     }
 
     /// Whether it does not come back for events.
@@ -171,12 +196,17 @@ impl Subscriber {
             return;
         }
         inner.seen = serial;
-        if event.except() == Some(self.id) || !inner.subscription.may_see(event) {
+        // It got that from another process.
+        let is_known = event.is_durable() && event.id().durable <= inner.cursor.durable;
+        let is_for_it = event.except() != Some(self.id) && inner.subscription.may_see(event);
+        if is_known || !is_for_it || !inner.is_joined(event) {
             return;
         }
         if inner.queue.is_empty() {
             // It has got all that was before, or was not to get it.
-            inner.cursor = event.before();
+            inner.cursor = inner.cursor.join(event.before());
+            let cursor = inner.cursor.serial();
+            inner.joined.retain(|(_, from)| *from > cursor);
         }
         let weight = event.weight();
         // One event always fits.
@@ -189,6 +219,7 @@ impl Subscriber {
         } else {
             inner.queue.push_back(Arc::clone(event));
             inner.queued_bytes += weight;
+            inner.upto = inner.cursor.join(event.id());
         }
         wake.extend(inner.waker.take());
     }
@@ -208,7 +239,203 @@ impl Subscriber {
         let mut inner = self.inner.lock();
         inner.mode = Mode::Gone;
         inner.queue = VecDeque::new();
+        inner.joined = Vec::new();
         inner.queued_bytes = 0;
         inner.waker = None;
+    }
+}
+
+impl Inner {
+    /// Whether an event was published after one of the selectors that match it was followed.
+    fn is_joined(&self, event: &Event) -> bool {
+        let serial = event.id().serial();
+        if self.joined.iter().all(|(_, from)| serial > *from) {
+            return true;
+        }
+        let from = |selector: &Selector| {
+            self.joined.iter().find(|(joined, _)| joined == selector).map_or(0, |(_, from)| *from)
+        };
+        let mut topics = self.subscription.topics().iter().filter(|one| serial > from(one));
+        topics.any(|one| event.topics().any(|topic| self.subscription.selects(one, topic.as_str())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Content, Draft, Run};
+    use crate::hub::{Hub, Start};
+    use crate::selector::SelectorKind;
+    use crate::shard::Shard;
+    use crate::topic::Topic;
+
+    struct Desk {
+        hub: Hub,
+        shard: Shard,
+        subscriber: Arc<Subscriber>,
+        wake: Vec<Waker>,
+    }
+
+    fn subscription(topics: &[&str]) -> Subscription {
+        let topics = topics.iter().map(|topic| (SelectorKind::Exact, *topic));
+        Subscription::new("", topics, [(SelectorKind::Exact, "private")]).unwrap()
+    }
+
+    fn desk() -> Desk {
+        let (hub, mut shard) = (Hub::new(Run(1)), Shard::default());
+        let subscriber = Subscriber::new(SubscriberId(1), subscription(&["a"]), hub.position());
+        subscriber.refill(Vec::new(), hub.position(), true);
+        shard.add(&subscriber);
+        Desk { hub, shard, subscriber, wake: Vec::new() }
+    }
+
+    impl Desk {
+        fn publish(&mut self, topic: &str, data: &str) -> Arc<Event> {
+            let topic = Topic::parse(topic).unwrap();
+            let draft = Draft::new(topic, Vec::new(), Content::text(data)).unwrap();
+            let event = self.hub.publish(draft, 0);
+            self.shard.offer(&event, &mut self.wake);
+            event
+        }
+
+        /// All that is queued, then the place that is to be read on from, if any.
+        fn take(&self) -> (usize, Option<EventId>) {
+            let mut taken = 0;
+            loop {
+                match self.subscriber.next(Waker::noop()) {
+                    Next::Event(_) => taken += 1,
+                    Next::Behind(cursor) => return (taken, Some(cursor)),
+                    Next::Nothing | Next::Ended => return (taken, None),
+                }
+            }
+        }
+
+        fn refill(&self, cursor: EventId) {
+            let subscription = self.subscriber.subscription();
+            let replay = self.hub.replay(&subscription, cursor, 64, self.hub.losses());
+            self.subscriber.refill(replay.events, replay.cursor, replay.head);
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_full_is_dropped_and_the_history_read() {
+        let mut desk = desk();
+        desk.publish("b", "before");
+        for _ in 0..=MAX_QUEUED {
+            desk.publish("a", "x");
+        }
+
+        let (taken, cursor) = desk.take();
+
+        // What it was not to get is behind it: only what it missed is asked for.
+        assert_eq!((taken, cursor.map(|cursor| cursor.volatile)), (0, Some(1)));
+        desk.refill(cursor.unwrap());
+        assert_eq!(desk.take().0, MAX_QUEUED);
+        desk.refill(desk.take().1.unwrap());
+        assert_eq!(desk.take(), (1, None));
+    }
+
+    #[test]
+    fn a_queue_is_bounded_by_bytes_too() {
+        let mut desk = desk();
+        let large = "x".repeat(MAX_QUEUED_BYTES / 2);
+        for _ in 0..2 {
+            desk.publish("a", &large);
+        }
+        let (taken, cursor) = desk.take();
+        assert_eq!(taken, 0);
+
+        desk.refill(cursor.unwrap());
+
+        // The history's events, too: one of them always, for it could never be sent else.
+        let (taken, cursor) = desk.take();
+        assert_eq!((taken, cursor.is_some()), (1, true));
+        desk.refill(cursor.unwrap());
+        assert_eq!(desk.take(), (1, None));
+    }
+
+    #[test]
+    fn one_event_that_is_larger_than_all_room_is_taken() {
+        let mut desk = desk();
+        desk.publish("a", &"x".repeat(MAX_QUEUED_BYTES * 2));
+
+        assert_eq!(desk.take(), (1, None));
+    }
+
+    #[test]
+    fn a_selector_that_is_joined_counts_from_then_on() {
+        let mut desk = desk();
+        desk.publish("a", "first");
+        desk.publish("b", "before it was followed");
+        let position = desk.hub.position();
+
+        desk.shard.change(&desk.subscriber, subscription(&["a", "b"]), position);
+        for _ in 0..MAX_QUEUED {
+            desk.publish("b", "after");
+        }
+
+        let (taken, cursor) = desk.take();
+        assert_eq!(taken, 0);
+        desk.refill(cursor.unwrap());
+        assert_eq!(desk.take().0, MAX_QUEUED);
+        desk.refill(desk.take().1.unwrap());
+        assert_eq!(desk.take(), (1, None));
+    }
+
+    #[test]
+    fn what_another_process_sent_does_not_come_again() {
+        let mut hub = Hub::new(Run(2));
+        let ahead = EventId { run: Run(2), durable: 2, volatile: 0 };
+        let subscriber = Subscriber::new(SubscriberId(1), subscription(&["a"]), ahead);
+        subscriber.refill(Vec::new(), hub.position(), true);
+        let mut shard = Shard::default();
+        shard.add(&subscriber);
+
+        for number in 1..=3 {
+            let draft = Draft::new(Topic::parse("a").unwrap(), Vec::new(), Content::text(""));
+            let event = hub.deliver(number, draft.unwrap(), 0, 0).unwrap();
+            shard.offer(&event, &mut Vec::new());
+        }
+
+        let Next::Event(event) = subscriber.next(Waker::noop()) else {
+            panic!("it gets the third")
+        };
+        assert_eq!(event.id().durable, 3);
+        assert!(matches!(subscriber.next(Waker::noop()), Next::Nothing));
+    }
+
+    #[test]
+    fn whoever_is_told_to_end_gets_what_is_queued_and_no_more() {
+        let mut desk = desk();
+        desk.publish("a", "x");
+        desk.subscriber.end();
+        desk.publish("a", "y");
+
+        assert_eq!(desk.take(), (1, None));
+        assert!(matches!(desk.subscriber.next(Waker::noop()), Next::Ended));
+    }
+
+    #[test]
+    fn only_who_waits_is_woken_and_only_once() {
+        let mut desk = desk();
+        desk.publish("a", "x");
+        assert_eq!(desk.wake.len(), 0);
+        desk.take();
+
+        desk.publish("a", "x");
+        desk.publish("a", "x");
+        desk.publish("b", "x");
+
+        assert_eq!(desk.wake.len(), 1);
+    }
+
+    #[test]
+    fn start_now_has_nothing_of_before() {
+        let mut desk = desk();
+        desk.publish("a", "x");
+
+        let (cursor, _) = desk.hub.begin(&subscription(&["a"]), &Start::Now);
+
+        assert!(desk.hub.replay(&subscription(&["a"]), cursor, 9, 0).events.is_empty());
     }
 }

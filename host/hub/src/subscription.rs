@@ -55,10 +55,16 @@ impl Subscription {
     /// # Errors
     /// There are too many.
     pub fn with_topics(&self, topics: Vec<Selector>) -> Result<Self, SubscriptionError> {
-        if topics.len() > MAX_SELECTORS {
+        let mut distinct = Vec::with_capacity(topics.len());
+        for topic in topics {
+            if !distinct.contains(&topic) {
+                distinct.push(topic);
+            }
+        }
+        if distinct.len() > MAX_SELECTORS {
             return Err(SubscriptionError::TooMany);
         }
-        Ok(Self { topics: topics.into(), ..self.clone() })
+        Ok(Self { topics: distinct.into(), ..self.clone() })
     }
 
     /// What every topic begins with.
@@ -108,6 +114,18 @@ impl Subscription {
             Selector::Exact(topic) => grant.matches(topic.as_str()),
             Selector::Pattern(pattern) => grant.covers(pattern),
             Selector::UriTemplate(_) | Selector::UrlPattern(_) => grant.covers_prefix(&self.within),
+        }
+    }
+
+    /// Whether any that `selector`, one of this subscription, can match is `pattern`'s; true where that
+    /// is not certain.
+    pub(crate) fn touched(&self, selector: &Selector, pattern: &Pattern) -> bool {
+        match selector {
+            Selector::Exact(topic) => pattern.matches(topic.as_str()),
+            Selector::Pattern(own) => pattern.overlaps(own),
+            Selector::UriTemplate(_) | Selector::UrlPattern(_) => {
+                pattern.overlaps_prefix(&self.within)
+            }
         }
     }
 
@@ -167,4 +185,49 @@ pub fn selectors(
         }
     }
     Ok(selectors.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(texts: &[&str]) -> Vec<Pattern> {
+        texts.iter().map(|text| Pattern::parse(text).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_subscription_is_not_without_end() {
+        let names: Vec<String> = (0..10_000).map(|index| format!("t/{index}")).collect();
+        let of = |count: usize| {
+            let topics = names[..count].iter().map(|name| (SelectorKind::Exact, name.as_str()));
+            Subscription::new("", topics, []).map(|subscription| subscription.topics().len())
+        };
+
+        assert_eq!(of(0), Err(SubscriptionError::Nothing));
+        assert_eq!(of(MAX_SELECTORS), Ok(MAX_SELECTORS));
+        assert_eq!(of(10_000), Err(SubscriptionError::TooMany));
+    }
+
+    #[test]
+    fn a_subscription_is_held_against_every_grant() {
+        let template = (SelectorKind::UriTemplate, "/{id}");
+        let pattern = |text| (SelectorKind::Pattern, text);
+        let exact = |text| (SelectorKind::Exact, text);
+        for (within, topics, grants, expected) in [
+            ("", vec![exact("a/1")], &["a/*"][..], true),
+            ("", vec![exact("a/1"), exact("b")], &["a/*"], false),
+            ("", vec![exact("a/1"), exact("b")], &["a/*", "b"], true),
+            ("", vec![pattern("*")], &["a/*"], false),
+            ("a/", vec![pattern("*")], &["a/*"], true),
+            ("a/", vec![exact("../b")], &["a/*"], true),
+            ("m/", vec![template], &["m/*"], true),
+            ("m", vec![template], &["m/*"], false),
+            ("", vec![template], &["m/*"], false),
+            ("", vec![template], &["*"], true),
+        ] {
+            let subscription = Subscription::new(within, topics.clone(), []).unwrap();
+
+            assert_eq!(subscription.is_within(&patterns(grants)), expected, "{within} {topics:?}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::{Counted, DRAIN_SPREAD, EventStream, Hub, StreamOptions};
+use super::{Counted, EventStream, Hub, StreamOptions};
 
 /// Events that wait for the client.
 const MAX_EVENTS: usize = 64;
@@ -51,10 +51,10 @@ impl Emitter {
     ) -> (Self, EventStream) {
         let (sender, receiver) = mpsc::channel(MAX_EVENTS);
         let room = Arc::new(Semaphore::new(MAX_BYTES as usize));
-        let drain = hub.drain.clone();
+        let (drain, spread) = (hub.drain.clone(), hub.drain_spread());
         let cut = Box::pin(async move {
             drain.draining().await;
-            let share = DRAIN_SPREAD.mul_f64(rand::random::<f64>());
+            let share = spread.mul_f64(rand::random::<f64>());
             tokio::time::sleep(share).await;
         });
         let watcher = watcher();
@@ -121,6 +121,8 @@ impl Queue {
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Poll::Ready(sent) = self.receiver.poll_recv(cx) {
+            // A plugin that watches ends its stream itself, at the very beginning of the drain.
+            self.cut_off = sent.is_none() && self.hub.drain.is_draining();
             return Poll::Ready(sent.map(|(framed, _room)| framed));
         }
         ready!(self.cut.as_mut().poll(cx));

@@ -39,8 +39,10 @@ pub struct Follower {
     hub: Arc<Hub>,
     shard: Arc<Shard>,
     subscriber: Arc<Subscriber>,
-    /// Up to here it may miss something without having been slow.
+    /// The place that it began after.
     began: EventId,
+    /// What went from the histories before that it was told of, or began without.
+    known: u64,
     lag: Lag,
 }
 
@@ -50,9 +52,10 @@ impl Follower {
         shard: Arc<Shard>,
         subscriber: Arc<Subscriber>,
         began: EventId,
+        known: u64,
         lag: Lag,
     ) -> Self {
-        Self { hub, shard, subscriber, began, lag }
+        Self { hub, shard, subscriber, began, known, lag }
     }
 
     /// Its name.
@@ -72,7 +75,8 @@ impl Follower {
 
     /// To change what it follows from elsewhere.
     pub fn remote(&self) -> Remote {
-        Remote { shard: Arc::clone(&self.shard), subscriber: Arc::clone(&self.subscriber) }
+        let (shard, subscriber) = (Arc::clone(&self.shard), Arc::clone(&self.subscriber));
+        Remote { hub: Arc::clone(&self.hub), shard, subscriber }
     }
 
     /// The place that it began after.
@@ -90,9 +94,7 @@ impl Follower {
     /// # Errors
     /// There are too many.
     pub fn change(&self, topics: Vec<Selector>) -> Result<(), SubscriptionError> {
-        let subscription = self.subscription().with_topics(topics)?;
-        self.shard.change(&self.subscriber, subscription);
-        Ok(())
+        self.remote().change(topics)
     }
 
     /// What comes next.
@@ -104,8 +106,9 @@ impl Follower {
                 Next::Ended => return Poll::Ready(Step::Ended),
                 Next::Behind(cursor) => {
                     let core = self.hub.core.lock();
-                    let lost = refill(&core, &self.subscriber, cursor);
-                    if lost && cursor != self.began && self.lag == Lag::Disconnect {
+                    let lost = refill(&core, &self.subscriber, cursor, self.known);
+                    self.known = core.losses();
+                    if lost && self.lag == Lag::Disconnect {
                         return Poll::Ready(Step::Lagged);
                     }
                 }
@@ -114,9 +117,15 @@ impl Follower {
     }
 }
 
-/// Gives a subscriber what the history has after `cursor`. True if something before that is missing.
-pub(super) fn refill(core: &wharf_hub::Hub, subscriber: &Subscriber, cursor: EventId) -> bool {
-    let replay = core.replay(&subscriber.subscription(), cursor, REFILL);
+/// Gives a subscriber what the history has after `cursor`. True if something before that is missing
+/// that went after what is `known`.
+pub(super) fn refill(
+    core: &wharf_hub::Hub,
+    subscriber: &Subscriber,
+    cursor: EventId,
+    known: u64,
+) -> bool {
+    let replay = core.replay(&subscriber.subscription(), cursor, REFILL, known);
     subscriber.refill(replay.events, replay.cursor, replay.head);
     replay.lost
 }
@@ -130,6 +139,7 @@ impl Drop for Follower {
 /// Changes what a [`Follower`] follows, wherever that is. To be dropped before the follower is.
 #[derive(Clone)]
 pub struct Remote {
+    hub: Arc<Hub>,
     shard: Arc<Shard>,
     subscriber: Arc<Subscriber>,
 }
@@ -146,7 +156,8 @@ impl Remote {
     /// There are too many.
     pub fn change(&self, topics: Vec<Selector>) -> Result<(), SubscriptionError> {
         let subscription = self.subscription().with_topics(topics)?;
-        self.shard.change(&self.subscriber, subscription);
+        let core = self.hub.core.lock();
+        self.shard.change(&self.subscriber, subscription, core.position());
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ use wharf_hub::{
 };
 
 use crate::drain::Drain;
-use crate::store::{Log, Store, StoreError};
+use crate::store::{Foreign, Log, Store, StoreError};
 
 mod emitter;
 mod follow;
@@ -74,10 +74,13 @@ pub struct Hub {
     streams: Arc<AtomicUsize>,
     /// Of the exchanges: streams end when it begins.
     drain: Drain,
+    /// Over how long they end.
+    spread: Duration,
 }
 
 impl Hub {
-    /// A hub for these cores, whose durable events are in `store`.
+    /// A hub for these cores, whose durable events are in `store`. What follows something when `drain`
+    /// begins has ended well before `drain_limit`.
     ///
     /// # Errors
     /// When the store cannot be used.
@@ -86,6 +89,7 @@ impl Hub {
         cores: &[Handle],
         drain: &Drain,
         background: &Drain,
+        drain_limit: Duration,
     ) -> std::io::Result<Arc<Self>> {
         let run = Run(rand::random());
         let shards = cores.iter().map(|core| Shard::start(core, background)).collect();
@@ -98,6 +102,8 @@ impl Hub {
             held: Mutex::default(),
             streams: Arc::default(),
             drain: drain.clone(),
+            // The last ones still have time to end by themselves.
+            spread: DRAIN_SPREAD.min(drain_limit / 2),
         }))
     }
 
@@ -129,11 +135,19 @@ impl Hub {
         for run in logged.runs {
             core.know_run(Run(run));
         }
+        for (topic, number) in logged.missing {
+            match Topic::parse(&topic) {
+                Ok(topic) => core.know_missing(Some(&topic), number),
+                // What stands for all topics that are not there is none.
+                Err(_) => core.know_missing(None, number),
+            }
+        }
         for written in logged.records {
             match record::read(&written.event) {
                 Ok(draft) => drop(core.deliver(written.number, draft, written.at, now)),
                 Err(error) => {
                     tracing::error!(number = written.number, %error, "a durable event cannot be read");
+                    core.know_missing(None, written.number);
                 }
             }
         }
@@ -151,7 +165,9 @@ impl Hub {
                 core.take_evicted()
             };
             for some in evicted.chunks(DELETE_AT_ONCE) {
-                if let Err(error) = self.log.delete(some.to_vec()).await {
+                let names = |topics: &[Topic]| topics.iter().map(ToString::to_string).collect();
+                let some = some.iter().map(|event| (event.number, names(&event.topics)));
+                if let Err(error) = self.log.delete(some.collect()).await {
                     tracing::warn!(%error, "old durable events cannot be deleted");
                 }
             }
@@ -161,16 +177,26 @@ impl Hub {
     /// Brings what the process that is being taken over still publishes.
     async fn take_over(self: Arc<Self>) {
         let until = tokio::time::Instant::now() + OVERLAP;
-        while self.log.is_there() && tokio::time::Instant::now() < until {
-            if let Ok(records) = self.log.foreign().await
-                && !records.is_empty()
-            {
-                self.deliver(records, None);
+        self.core.lock().share(true);
+        while tokio::time::Instant::now() < until {
+            match self.log.foreign().await {
+                Ok(foreign) if foreign.records.is_empty() => {}
+                Ok(foreign) => {
+                    self.deliver(foreign, None);
+                    // Who got them comes back with ids of this run.
+                    if let Err(error) = self.log.record(now()).await {
+                        tracing::warn!(%error, "this run cannot be written down");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "another process's durable events cannot be read");
+                }
             }
             if self.background.unless_draining(tokio::time::sleep(OVERLAP_POLL)).await.is_none() {
                 return;
             }
         }
+        self.core.lock().share(false);
     }
 
     /// Lets all who follow something end, spread out.
@@ -183,7 +209,7 @@ impl Hub {
             for waker in subscribers.iter().filter_map(|subscriber| subscriber.end()) {
                 waker.wake();
             }
-            tokio::time::sleep(DRAIN_SPREAD / DRAIN_STEPS).await;
+            tokio::time::sleep(self.spread / DRAIN_STEPS).await;
         }
     }
 
@@ -199,7 +225,7 @@ impl Hub {
     /// [`PublishError`]; nothing is published then.
     pub async fn publish(self: &Arc<Self>, draft: Draft) -> Result<String, PublishError> {
         self.room().await?;
-        let (durable, _) = self.core.lock().rule(draft.topic());
+        let durable = self.core.lock().is_durable(&draft);
         let own = draft.content().id.as_ref().map(ToString::to_string);
         if !durable {
             let mut core = self.core.lock();
@@ -238,18 +264,23 @@ impl Hub {
     }
 
     /// Gives events that are on disk their places: those of another process, then ours.
-    fn deliver(
-        &self,
-        foreign: Vec<crate::store::Record>,
-        own: Option<(u64, Draft, u64)>,
-    ) -> Option<EventId> {
+    fn deliver(&self, foreign: Foreign, own: Option<(u64, Draft, u64)>) -> Option<EventId> {
         let mut core = self.core.lock();
-        for written in foreign {
+        for run in foreign.runs {
+            core.know_run(Run(run));
+        }
+        for written in foreign.records {
             self.log.delivered(written.number);
-            if let Ok(draft) = record::read(&written.event)
-                && let Some(event) = core.deliver(written.number, draft, written.at, now())
-            {
-                self.spread(&event);
+            match record::read(&written.event) {
+                Ok(draft) => {
+                    if let Some(event) = core.deliver(written.number, draft, written.at, now()) {
+                        self.spread(&event);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(number = written.number, %error, "a durable event cannot be read");
+                    core.know_missing(None, written.number);
+                }
             }
         }
         let (number, draft, at) = own?;
@@ -295,11 +326,16 @@ impl Hub {
         let hub = self.core.lock();
         let (cursor, resumption) = hub.begin(&subscription, start);
         let subscriber = Subscriber::new(id, subscription, cursor);
-        follow::refill(&hub, &subscriber, cursor);
+        let known = hub.losses();
+        follow::refill(&hub, &subscriber, cursor, known);
         let shard = Arc::clone(&self.shards[core % self.shards.len()]);
         shard.add(&subscriber);
         drop(hub);
-        (Follower::new(Arc::clone(self), shard, subscriber, cursor, lag), resumption)
+        // Whoever ends all others may not have seen this one.
+        if self.drain.is_draining() {
+            subscriber.end();
+        }
+        (Follower::new(Arc::clone(self), shard, subscriber, cursor, known, lag), resumption)
     }
 
     /// What is kept after `start`, at most `limit` events.
@@ -311,7 +347,7 @@ impl Hub {
     ) -> (Vec<Arc<Event>>, Resumption, EventId) {
         let core = self.core.lock();
         let (cursor, resumption) = core.begin(subscription, start);
-        let replay = core.replay(subscription, cursor, limit);
+        let replay = core.replay(subscription, cursor, limit, core.losses());
         (replay.events, resumption, replay.cursor)
     }
 
@@ -328,6 +364,11 @@ impl Hub {
     /// Counts what a plugin has the host hold; all its versions together.
     pub fn held(&self, plugin: &Arc<str>) -> Arc<AtomicUsize> {
         Arc::clone(self.held.lock().entry(Arc::clone(plugin)).or_default())
+    }
+
+    /// Over how long what it holds ends when the server drains.
+    pub fn drain_spread(&self) -> Duration {
+        self.spread
     }
 
     /// Event streams that are held.

@@ -119,6 +119,8 @@ impl Held for EventStream {
         let count = Counted::one(&hub.streams, usize::MAX);
         let closing = (!on_close.is_empty()).then(|| Box::new(Closing { hub, on_close }));
         let now = Instant::now();
+        let until = max_age.and_then(|age| now.checked_add(age));
+        let due = now + heartbeat.every;
         let body = StreamBody {
             source,
             pending: pending.freeze(),
@@ -126,8 +128,8 @@ impl Held for EventStream {
             beat: heartbeat.frame,
             every: heartbeat.every,
             last: now,
-            timer: Box::pin(tokio::time::sleep(heartbeat.every)),
-            until: max_age.and_then(|age| now.checked_add(age)),
+            timer: Box::pin(tokio::time::sleep_until(until.map_or(due, |until| until.min(due)))),
+            until,
             ends_with,
             _closing: closing,
             _held: held,
@@ -272,6 +274,10 @@ impl Body for StreamBody {
         loop {
             if !this.pending.is_empty() {
                 this.last = Instant::now();
+                // Its timer is asked only where there is nothing to be sent.
+                if this.state == State::Open && this.until.is_some_and(|until| until <= this.last) {
+                    this.state = State::Ending;
+                }
                 let bytes = std::mem::take(&mut this.pending);
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }

@@ -24,6 +24,8 @@ pub const MAX_LOG_BYTES: u64 = 8 << 30;
 pub const LOG_TIME: Duration = Duration::from_secs(30);
 /// Runs of the server whose ids are known for going on from.
 pub const MAX_RUNS: u32 = 10_000;
+/// Topics of which is remembered that older durable events were deleted; the rest is put together.
+pub const MAX_MISSING_TOPICS: u32 = 10_000;
 /// Bytes of one value, and of one row.
 pub const MAX_VALUE_BYTES: usize = 8 << 20;
 /// Bytes of one statement's text.

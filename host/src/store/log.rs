@@ -3,6 +3,8 @@
 //! The number that an event gets is its place among all durable events. While a takeover goes on two
 //! processes write here, so each write brings what the other has written before it.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -11,7 +13,7 @@ use rusqlite::{OptionalExtension, params};
 use super::connection::Connection;
 use super::database::{Claim, Database};
 use super::error::StoreError;
-use super::limits::{LOG_TIME, MAX_RUNS};
+use super::limits::{LOG_TIME, MAX_MISSING_TOPICS, MAX_RUNS};
 use super::watch::Watch;
 use super::work::{Reply, Write};
 
@@ -19,7 +21,7 @@ use super::work::{Reply, Write};
 pub(super) fn prepare(connection: &Connection) -> Result<(), StoreError> {
     let is_there = connection
         .sqlite()
-        .query_row("SELECT 1 FROM sqlite_schema WHERE name = 'runs'", [], |_| Ok(()))
+        .query_row("SELECT 1 FROM sqlite_schema WHERE name = 'missing'", [], |_| Ok(()))
         .optional()?;
     if is_there.is_some() {
         return Ok(());
@@ -33,6 +35,8 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), StoreError> {
              event BLOB NOT NULL
          );
          CREATE TABLE IF NOT EXISTS runs (run INTEGER PRIMARY KEY, at INTEGER NOT NULL);
+         CREATE TABLE IF NOT EXISTS missing (topic TEXT PRIMARY KEY, number INTEGER NOT NULL)
+             WITHOUT ROWID;
          COMMIT;",
     )
 }
@@ -55,8 +59,19 @@ pub struct Logged {
     pub runs: Vec<u32>,
     /// Every event, oldest first.
     pub records: Vec<Record>,
+    /// Topics of which events up to this one were deleted; the empty one stands for all others.
+    pub missing: Vec<(String, u64)>,
     /// The place of the last that was ever written.
     pub last: u64,
+}
+
+/// What another process wrote that this one has not delivered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Foreign {
+    /// Whose events these are.
+    pub runs: Vec<u32>,
+    /// Oldest first.
+    pub records: Vec<Record>,
 }
 
 /// The durable events.
@@ -69,23 +84,31 @@ pub struct Log {
 
 #[derive(Debug)]
 struct State {
+    path: PathBuf,
     /// Whether there is anything to read.
-    is_there: bool,
+    is_there: AtomicBool,
     /// Whether this run is in the table.
     recorded: AtomicBool,
     /// Everything up to here was delivered by this process.
     delivered: AtomicU64,
 }
 
-impl Log {
-    pub(super) fn new(database: Arc<Database>, run: u32, is_there: bool) -> Self {
-        let (recorded, delivered) = (AtomicBool::new(false), AtomicU64::new(0));
-        Self { database, run, state: Arc::new(State { is_there, recorded, delivered }) }
+impl State {
+    /// Another process may make it later.
+    fn is_there(&self) -> bool {
+        self.is_there.load(Ordering::Relaxed) || {
+            let is_there = self.path.exists();
+            self.is_there.store(is_there, Ordering::Relaxed);
+            is_there
+        }
     }
+}
 
-    /// Whether there was anything when the server started.
-    pub fn is_there(&self) -> bool {
-        self.state.is_there
+impl Log {
+    pub(super) fn new(database: Arc<Database>, run: u32, path: PathBuf) -> Self {
+        let is_there = AtomicBool::new(path.exists());
+        let (recorded, delivered) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { database, run, state: Arc::new(State { path, is_there, recorded, delivered }) }
     }
 
     /// What is there from earlier runs; this one is added to them.
@@ -93,7 +116,7 @@ impl Log {
     /// # Errors
     /// Any [`StoreError`].
     pub async fn load(&self, now: u64) -> Result<Logged, StoreError> {
-        if !self.state.is_there {
+        if !self.state.is_there() {
             return Ok(Logged::default());
         }
         let run = self.run;
@@ -107,6 +130,20 @@ impl Log {
                 self.state.recorded.store(true, Ordering::Relaxed);
                 self.delivered(logged.last);
             })
+    }
+
+    /// Adds this run to those whose events are here, if it is not among them.
+    ///
+    /// # Errors
+    /// Any [`StoreError`].
+    pub async fn record(&self, now: u64) -> Result<(), StoreError> {
+        if self.state.recorded.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let run = self.run;
+        self.database.write(&claim(), move |connection| record(connection, run, now)).await?;
+        self.state.recorded.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Tells that this process has delivered everything up to `number`.
@@ -126,7 +163,7 @@ impl Log {
         &self,
         at: u64,
         event: Vec<u8>,
-        settled: impl FnOnce(Vec<Record>, u64) + Send + 'static,
+        settled: impl FnOnce(Foreign, u64) + Send + 'static,
     ) -> Result<u64, StoreError> {
         self.database
             .submit(&claim(), |watch, reply| {
@@ -137,31 +174,71 @@ impl Log {
             .await
     }
 
-    /// Events that another process has written and this one has not delivered.
+    /// Events that another process has written and this one has not delivered, up to the first of this
+    /// one that is still to be delivered: that one comes before those after it.
     ///
     /// # Errors
     /// Any [`StoreError`].
-    pub async fn foreign(&self) -> Result<Vec<Record>, StoreError> {
+    pub async fn foreign(&self) -> Result<Foreign, StoreError> {
+        if !self.state.is_there() {
+            return Ok(Foreign::default());
+        }
         let (run, after) = (self.run, self.state.delivered.load(Ordering::Relaxed));
         self.database.read(&claim(), move |connection| foreign(connection, run, after)).await
     }
 
-    /// Deletes events.
+    /// Deletes events, and remembers of which topics they were.
     ///
     /// # Errors
     /// Any [`StoreError`].
-    pub async fn delete(&self, numbers: Vec<u64>) -> Result<(), StoreError> {
+    pub async fn delete(&self, events: Vec<(u64, Vec<String>)>) -> Result<(), StoreError> {
         self.database
             .write(&claim(), move |connection| {
-                let mut delete =
-                    connection.sqlite().prepare_cached("DELETE FROM events WHERE number = ?1")?;
-                for number in &numbers {
+                let sqlite = connection.sqlite();
+                let mut delete = sqlite.prepare_cached("DELETE FROM events WHERE number = ?1")?;
+                let mut miss = sqlite.prepare_cached(MISS)?;
+                let mut newest = BTreeMap::new();
+                for (number, topics) in &events {
                     delete.execute(params![number.cast_signed()])?;
+                    for topic in topics {
+                        let newest = newest.entry(topic).or_insert(*number);
+                        *newest = (*newest).max(*number);
+                    }
                 }
-                Ok(())
+                for (topic, number) in newest {
+                    miss.execute(params![topic, number.cast_signed()])?;
+                }
+                bound(connection)
             })
             .await
     }
+}
+
+/// Remembers that a topic misses events up to a number.
+const MISS: &str = "INSERT INTO missing (topic, number) VALUES (?1, ?2)
+    ON CONFLICT (topic) DO UPDATE SET number = max(number, excluded.number)";
+
+/// Puts together what is missing of the topics that lost events the longest ago.
+fn bound(connection: &Connection) -> Result<(), StoreError> {
+    let sqlite = connection.sqlite();
+    let topics: u32 = sqlite.query_row("SELECT count(*) FROM missing", [], |row| row.get(0))?;
+    let Some(beyond) = topics.checked_sub(MAX_MISSING_TOPICS).filter(|beyond| *beyond > 0) else {
+        return Ok(());
+    };
+    // The bound goes down by more than one, so that not every deletion sorts them.
+    let beyond = beyond + MAX_MISSING_TOPICS / 10;
+    let newest: Option<i64> = sqlite.query_row(
+        "SELECT max(number) FROM
+             (SELECT number FROM missing WHERE topic <> '' ORDER BY number LIMIT ?1)",
+        params![beyond],
+        |row| row.get(0),
+    )?;
+    sqlite.execute(
+        "DELETE FROM missing WHERE topic <> '' AND number <= ?1",
+        params![newest.unwrap_or(0)],
+    )?;
+    sqlite.execute(MISS, params!["", newest.unwrap_or(0)])?;
+    Ok(())
 }
 
 fn claim() -> Claim {
@@ -187,20 +264,36 @@ fn read(connection: &Connection) -> Result<Logged, StoreError> {
     let runs = runs.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     let mut records = sqlite.prepare("SELECT number, at, event FROM events ORDER BY number")?;
     let records = records.query_map([], row)?.collect::<Result<Vec<_>, _>>()?;
+    let mut missing = sqlite.prepare("SELECT topic, number FROM missing")?;
+    let missing = missing.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?;
+    let missing = missing
+        .map(|row| row.map(|(topic, number)| (topic, number.cast_unsigned())))
+        .collect::<Result<_, _>>()?;
     let last = sqlite
         .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'events'", [], |row| {
             row.get::<_, i64>(0)
         })
         .optional()?;
-    Ok(Logged { runs, records, last: last.unwrap_or(0).cast_unsigned() })
+    Ok(Logged { runs, records, missing, last: last.unwrap_or(0).cast_unsigned() })
 }
 
-fn foreign(connection: &Connection, run: u32, after: u64) -> Result<Vec<Record>, StoreError> {
-    let mut records = connection.sqlite().prepare_cached(
-        "SELECT number, at, event FROM events WHERE number > ?1 AND run <> ?2 ORDER BY number",
+fn foreign(connection: &Connection, run: u32, after: u64) -> Result<Foreign, StoreError> {
+    let mut rows = connection.sqlite().prepare_cached(
+        "SELECT number, at, event, run FROM events WHERE number > ?1 ORDER BY number",
     )?;
-    let records = records.query_map(params![after.cast_signed(), run], row)?;
-    Ok(records.collect::<Result<_, _>>()?)
+    let mut rows = rows.query(params![after.cast_signed()])?;
+    let mut foreign = Foreign::default();
+    while let Some(next) = rows.next()? {
+        let whose: u32 = next.get(3)?;
+        if whose == run {
+            break;
+        }
+        if !foreign.runs.contains(&whose) {
+            foreign.runs.push(whose);
+        }
+        foreign.records.push(row(next)?);
+    }
+    Ok(foreign)
 }
 
 fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
@@ -215,13 +308,13 @@ struct Append<F> {
     state: Arc<State>,
     at: u64,
     event: Vec<u8>,
-    done: Option<Result<(Vec<Record>, u64), StoreError>>,
+    done: Option<Result<(Foreign, u64), StoreError>>,
     settled: Box<F>,
     reply: Reply<u64>,
 }
 
 impl<F> Append<F> {
-    fn insert(&self, connection: &Connection) -> Result<(Vec<Record>, u64), StoreError> {
+    fn insert(&self, connection: &Connection) -> Result<(Foreign, u64), StoreError> {
         if !self.state.recorded.load(Ordering::Relaxed) {
             record(connection, self.run, self.at)?;
         }
@@ -235,7 +328,7 @@ impl<F> Append<F> {
     }
 }
 
-impl<F: FnOnce(Vec<Record>, u64) + Send> Write for Append<F> {
+impl<F: FnOnce(Foreign, u64) + Send> Write for Append<F> {
     fn watch(&self) -> &Arc<Watch> {
         &self.watch
     }
@@ -259,3 +352,7 @@ impl<F: FnOnce(Vec<Record>, u64) + Send> Write for Append<F> {
         let _asker_left = self.reply.send(result);
     }
 }
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

@@ -30,7 +30,7 @@ mod work;
 
 pub use self::database::{Access, Claim, Cursor, Database, OpenTransaction};
 pub use self::error::{Constraint, StoreError};
-pub use self::log::{Log, Logged, Record};
+pub use self::log::{Foreign, Log, Logged, Record};
 pub use self::pairs::{Delta, Pairs, Swap, Version};
 pub use self::value::{Executed, Row, Statement, Value};
 pub use self::watch::Asker;
@@ -85,9 +85,9 @@ impl Store {
     /// When the data folder cannot be made.
     pub fn log(&self, run: u32) -> io::Result<Log> {
         let path = self.data.join(LOG_FILE);
-        let is_there = path.exists();
         std::fs::create_dir_all(&self.data)?;
-        Ok(Log::new(self.open(path, MAX_LOG_BYTES, log::prepare), run, is_there))
+        let database = self.open(path.clone(), MAX_LOG_BYTES, log::prepare);
+        Ok(Log::new(database, run, path))
     }
 
     fn database(

@@ -270,6 +270,46 @@ extern void __wasm_import_wharf_host_exchange_open(uint8_t *, size_t, uint8_t *)
 __attribute__((__import_module__("wharf:host/exchange@0.1.0"), __import_name__("states")))
 extern void __wasm_import_wharf_host_exchange_states(uint8_t *);
 
+// Imported Functions from `wharf:host/hub@0.1.0`
+
+__attribute__((__import_module__("wharf:host/hub@0.1.0"), __import_name__("publish")))
+extern void __wasm_import_wharf_host_hub_publish(uint8_t *, uint8_t *);
+
+__attribute__((__import_module__("wharf:host/hub@0.1.0"), __import_name__("position")))
+extern void __wasm_import_wharf_host_hub_position(uint8_t *);
+
+__attribute__((__import_module__("wharf:host/hub@0.1.0"), __import_name__("history")))
+extern void __wasm_import_wharf_host_hub_history(uint8_t *, size_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, int32_t, int32_t, uint8_t *);
+
+__attribute__((__import_module__("wharf:host/hub@0.1.0"), __import_name__("wait")))
+extern void __wasm_import_wharf_host_hub_wait(uint8_t *, size_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, int32_t, uint8_t *);
+
+__attribute__((__import_module__("wharf:host/hub@0.1.0"), __import_name__("wait-reply")))
+extern void __wasm_import_wharf_host_hub_wait_reply(uint8_t *, uint8_t *);
+
+__attribute__((__import_module__("wharf:host/hub@0.1.0"), __import_name__("subscriber-count")))
+extern void __wasm_import_wharf_host_hub_subscriber_count(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("wharf:host/hub@0.1.0"), __import_name__("subscribers")))
+extern void __wasm_import_wharf_host_hub_subscribers(uint8_t *, size_t, uint8_t *);
+
+// Imported Functions from `wharf:host/sse@0.1.0`
+
+__attribute__((__import_module__("wharf:host/sse@0.1.0"), __import_name__("reply")))
+extern void __wasm_import_wharf_host_sse_reply(uint8_t *, uint8_t *);
+
+__attribute__((__import_module__("wharf:host/sse@0.1.0"), __import_name__("[method]emitter.send")))
+extern void __wasm_import_wharf_host_sse_method_emitter_send(int32_t, int32_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, int32_t, int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("wharf:host/sse@0.1.0"), __import_name__("[method]emitter.comment")))
+extern void __wasm_import_wharf_host_sse_method_emitter_comment(int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("wharf:host/sse@0.1.0"), __import_name__("[method]emitter.closed")))
+extern int32_t __wasm_import_wharf_host_sse_method_emitter_closed(int32_t);
+
+__attribute__((__import_module__("wharf:host/sse@0.1.0"), __import_name__("emit")))
+extern void __wasm_import_wharf_host_sse_emit(uint8_t *, uint8_t *);
+
 // Exported Functions from `wasi:http/incoming-handler@0.2.12`
 
 
@@ -950,6 +990,313 @@ void wharf_host_exchange_result_void_push_error_free(wharf_host_exchange_result_
 void wharf_host_exchange_result_own_exchange_open_error_free(wharf_host_exchange_result_own_exchange_open_error_t *ptr) {
   if (!ptr->is_err) {
   } else {
+  }
+}
+
+void wharf_host_hub_payload_free(wharf_host_hub_payload_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      plugin_string_free(&ptr->val.text);
+      break;
+    }
+    case 1: {
+      break;
+    }
+  }
+}
+
+void wharf_host_hub_event_free(wharf_host_hub_event_t *ptr) {
+  wharf_host_hub_payload_free(&ptr->data);
+  plugin_list_tuple2_string_string_free(&ptr->fields);
+}
+
+void wharf_host_hub_publication_free(wharf_host_hub_publication_t *ptr) {
+  plugin_string_free(&ptr->topic);
+  plugin_list_string_free(&ptr->alternates);
+  wharf_host_hub_event_free(&ptr->event);
+}
+
+void wharf_host_hub_selector_free(wharf_host_hub_selector_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      plugin_string_free(&ptr->val.exact);
+      break;
+    }
+    case 1: {
+      plugin_string_free(&ptr->val.pattern);
+      break;
+    }
+    case 2: {
+      plugin_string_free(&ptr->val.uri_template);
+      break;
+    }
+    case 3: {
+      plugin_string_free(&ptr->val.url_pattern);
+      break;
+    }
+  }
+}
+
+void wharf_host_hub_list_selector_free(wharf_host_hub_list_selector_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    wharf_host_hub_selector_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      wharf_host_hub_selector_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void wharf_host_hub_subscription_free(wharf_host_hub_subscription_t *ptr) {
+  wharf_host_hub_list_selector_free(&ptr->topics);
+  wharf_host_hub_list_selector_free(&ptr->private_topics);
+}
+
+void wharf_host_hub_start_free(wharf_host_hub_start_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 1: {
+      plugin_string_free(&ptr->val.after);
+      break;
+    }
+  }
+}
+
+void wharf_host_hub_publish_error_free(wharf_host_hub_publish_error_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 1: {
+      plugin_string_free(&ptr->val.invalid);
+      break;
+    }
+    case 4: {
+      plugin_string_free(&ptr->val.failed);
+      break;
+    }
+  }
+}
+
+void wharf_host_hub_subscribe_error_free(wharf_host_hub_subscribe_error_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 1: {
+      plugin_string_free(&ptr->val.invalid);
+      break;
+    }
+  }
+}
+
+void wharf_host_hub_past_event_free(wharf_host_hub_past_event_t *ptr) {
+  plugin_string_free(&ptr->id);
+  plugin_string_free(&ptr->topic);
+  wharf_host_hub_event_free(&ptr->event);
+}
+
+void wharf_host_hub_list_past_event_free(wharf_host_hub_list_past_event_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    wharf_host_hub_past_event_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      wharf_host_hub_past_event_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void wharf_host_hub_past_free(wharf_host_hub_past_t *ptr) {
+  wharf_host_hub_list_past_event_free(&ptr->events);
+  plugin_string_free(&ptr->last_id);
+}
+
+void wharf_host_hub_poll_options_free(wharf_host_hub_poll_options_t *ptr) {
+  wharf_host_hub_subscription_free(&ptr->subscription);
+  wharf_host_hub_start_free(&ptr->start);
+}
+
+void wharf_host_hub_subscriber_free(wharf_host_hub_subscriber_t *ptr) {
+  plugin_string_free(&ptr->id);
+  wharf_host_hub_subscription_free(&ptr->subscription);
+  plugin_list_tuple2_string_string_free(&ptr->attributes);
+}
+
+void wharf_host_hub_result_string_publish_error_free(wharf_host_hub_result_string_publish_error_t *ptr) {
+  if (!ptr->is_err) {
+    plugin_string_free(&ptr->val.ok);
+  } else {
+    wharf_host_hub_publish_error_free(&ptr->val.err);
+  }
+}
+
+void wharf_host_hub_result_past_subscribe_error_free(wharf_host_hub_result_past_subscribe_error_t *ptr) {
+  if (!ptr->is_err) {
+    wharf_host_hub_past_free(&ptr->val.ok);
+  } else {
+    wharf_host_hub_subscribe_error_free(&ptr->val.err);
+  }
+}
+
+void wharf_host_hub_result_string_subscribe_error_free(wharf_host_hub_result_string_subscribe_error_t *ptr) {
+  if (!ptr->is_err) {
+    plugin_string_free(&ptr->val.ok);
+  } else {
+    wharf_host_hub_subscribe_error_free(&ptr->val.err);
+  }
+}
+
+void wharf_host_hub_result_u64_subscribe_error_free(wharf_host_hub_result_u64_subscribe_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    wharf_host_hub_subscribe_error_free(&ptr->val.err);
+  }
+}
+
+void wharf_host_hub_list_subscriber_free(wharf_host_hub_list_subscriber_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    wharf_host_hub_subscriber_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      wharf_host_hub_subscriber_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void wharf_host_hub_result_list_subscriber_subscribe_error_free(wharf_host_hub_result_list_subscriber_subscribe_error_t *ptr) {
+  if (!ptr->is_err) {
+    wharf_host_hub_list_subscriber_free(&ptr->val.ok);
+  } else {
+    wharf_host_hub_subscribe_error_free(&ptr->val.err);
+  }
+}
+
+void wharf_host_sse_event_free(wharf_host_sse_event_t *ptr) {
+  wharf_host_hub_event_free(ptr);
+}
+
+void wharf_host_sse_publication_free(wharf_host_sse_publication_t *ptr) {
+  wharf_host_hub_publication_free(ptr);
+}
+
+void wharf_host_sse_subscription_free(wharf_host_sse_subscription_t *ptr) {
+  wharf_host_hub_subscription_free(ptr);
+}
+
+void wharf_host_sse_start_free(wharf_host_sse_start_t *ptr) {
+  wharf_host_hub_start_free(ptr);
+}
+
+void wharf_host_sse_subscribe_error_free(wharf_host_sse_subscribe_error_t *ptr) {
+  wharf_host_hub_subscribe_error_free(ptr);
+}
+
+void wharf_host_sse_heartbeat_kind_free(wharf_host_sse_heartbeat_kind_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 1: {
+      wharf_host_sse_event_free(&ptr->val.event);
+      break;
+    }
+  }
+}
+
+void wharf_host_sse_heartbeat_free(wharf_host_sse_heartbeat_t *ptr) {
+  wharf_host_sse_heartbeat_kind_free(&ptr->kind);
+}
+
+void wharf_host_sse_list_event_free(wharf_host_sse_list_event_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    wharf_host_sse_event_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      wharf_host_sse_event_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void wharf_host_sse_option_heartbeat_free(wharf_host_sse_option_heartbeat_t *ptr) {
+  if (ptr->is_some) {
+    wharf_host_sse_heartbeat_free(&ptr->val);
+  }
+}
+
+void wharf_host_sse_list_publication_free(wharf_host_sse_list_publication_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    wharf_host_sse_publication_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      wharf_host_sse_publication_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void wharf_host_sse_options_free(wharf_host_sse_options_t *ptr) {
+  wharf_host_sse_subscription_free(&ptr->subscription);
+  wharf_host_sse_start_free(&ptr->start);
+  wharf_host_sse_list_event_free(&ptr->first);
+  wharf_host_sse_option_heartbeat_free(&ptr->heartbeat);
+  plugin_list_string_free(&ptr->ends_with);
+  plugin_list_tuple2_string_string_free(&ptr->attributes);
+  wharf_host_sse_list_publication_free(&ptr->on_open);
+  wharf_host_sse_list_publication_free(&ptr->on_close);
+}
+
+void wharf_host_sse_event_stream_free(wharf_host_sse_event_stream_t *ptr) {
+  plugin_string_free(&ptr->token);
+  plugin_string_free(&ptr->id);
+  plugin_string_free(&ptr->last_id);
+}
+
+void wharf_host_sse_emitter_options_free(wharf_host_sse_emitter_options_t *ptr) {
+  wharf_host_sse_option_heartbeat_free(&ptr->heartbeat);
+}
+
+void wharf_host_sse_emit_error_free(wharf_host_sse_emit_error_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 1: {
+      plugin_string_free(&ptr->val.invalid);
+      break;
+    }
+  }
+}
+
+__attribute__((__import_module__("wharf:host/sse@0.1.0"), __import_name__("[resource-drop]emitter")))
+extern void __wasm_import_wharf_host_sse_emitter_drop(int32_t handle);
+
+void wharf_host_sse_emitter_drop_own(wharf_host_sse_own_emitter_t handle) {
+  __wasm_import_wharf_host_sse_emitter_drop(handle.__handle);
+}
+
+void wharf_host_sse_emitter_drop_borrow(wharf_host_sse_borrow_emitter_t handle) {
+  __wasm_import_wharf_host_sse_emitter_drop(handle.__handle);
+}
+
+wharf_host_sse_borrow_emitter_t wharf_host_sse_borrow_emitter(wharf_host_sse_own_emitter_t arg) {
+  return (wharf_host_sse_borrow_emitter_t) { arg.__handle };
+}
+
+void wharf_host_sse_result_event_stream_subscribe_error_free(wharf_host_sse_result_event_stream_subscribe_error_t *ptr) {
+  if (!ptr->is_err) {
+    wharf_host_sse_event_stream_free(&ptr->val.ok);
+  } else {
+    wharf_host_sse_subscribe_error_free(&ptr->val.err);
+  }
+}
+
+void wharf_host_sse_result_void_emit_error_free(wharf_host_sse_result_void_emit_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    wharf_host_sse_emit_error_free(&ptr->val.err);
+  }
+}
+
+void wharf_host_sse_tuple2_string_own_emitter_free(wharf_host_sse_tuple2_string_own_emitter_t *ptr) {
+  plugin_string_free(&ptr->f0);
+}
+
+void wharf_host_sse_result_tuple2_string_own_emitter_subscribe_error_free(wharf_host_sse_result_tuple2_string_own_emitter_subscribe_error_t *ptr) {
+  if (!ptr->is_err) {
+    wharf_host_sse_tuple2_string_own_emitter_free(&ptr->val.ok);
+  } else {
+    wharf_host_sse_subscribe_error_free(&ptr->val.err);
   }
 }
 
@@ -5364,6 +5711,916 @@ void wharf_host_exchange_states(wharf_host_exchange_connection_states_t *ret) {
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 24))),
     (uint64_t) (uint64_t) (*((int64_t*) (ptr + 32))),
   };
+}
+
+bool wharf_host_hub_publish(wharf_host_hub_publication_t *publication, plugin_string_t *ret, wharf_host_hub_publish_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(8+19*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  *((size_t*)(ptr + sizeof(void*))) = ((*publication).topic).len;
+  *((uint8_t **)(ptr + 0)) = (uint8_t *) ((*publication).topic).ptr;
+  *((size_t*)(ptr + (3*sizeof(void*)))) = ((*publication).alternates).len;
+  *((uint8_t **)(ptr + (2*sizeof(void*)))) = (uint8_t *) ((*publication).alternates).ptr;
+  if ((((*publication).event).id).is_some) {
+    const plugin_string_t *payload0 = &(((*publication).event).id).val;
+    *((int8_t*)(ptr + (4*sizeof(void*)))) = 1;
+    *((size_t*)(ptr + (6*sizeof(void*)))) = (*payload0).len;
+    *((uint8_t **)(ptr + (5*sizeof(void*)))) = (uint8_t *) (*payload0).ptr;
+  } else {
+    *((int8_t*)(ptr + (4*sizeof(void*)))) = 0;
+  }
+  if ((((*publication).event).name).is_some) {
+    const plugin_string_t *payload2 = &(((*publication).event).name).val;
+    *((int8_t*)(ptr + (7*sizeof(void*)))) = 1;
+    *((size_t*)(ptr + (9*sizeof(void*)))) = (*payload2).len;
+    *((uint8_t **)(ptr + (8*sizeof(void*)))) = (uint8_t *) (*payload2).ptr;
+  } else {
+    *((int8_t*)(ptr + (7*sizeof(void*)))) = 0;
+  }
+  switch ((int32_t) (((*publication).event).data).tag) {
+    case 0: {
+      const plugin_string_t *payload3 = &(((*publication).event).data).val.text;
+      *((int8_t*)(ptr + (10*sizeof(void*)))) = 0;
+      *((size_t*)(ptr + (12*sizeof(void*)))) = (*payload3).len;
+      *((uint8_t **)(ptr + (11*sizeof(void*)))) = (uint8_t *) (*payload3).ptr;
+      break;
+    }
+    case 1: {
+      const plugin_list_u8_t *payload4 = &(((*publication).event).data).val.binary;
+      *((int8_t*)(ptr + (10*sizeof(void*)))) = 1;
+      *((size_t*)(ptr + (12*sizeof(void*)))) = (*payload4).len;
+      *((uint8_t **)(ptr + (11*sizeof(void*)))) = (uint8_t *) (*payload4).ptr;
+      break;
+    }
+  }
+  if ((((*publication).event).retry).is_some) {
+    const uint32_t *payload6 = &(((*publication).event).retry).val;
+    *((int8_t*)(ptr + (13*sizeof(void*)))) = 1;
+    *((int32_t*)(ptr + (4+13*sizeof(void*)))) = (int32_t) (*payload6);
+  } else {
+    *((int8_t*)(ptr + (13*sizeof(void*)))) = 0;
+  }
+  *((size_t*)(ptr + (8+14*sizeof(void*)))) = (((*publication).event).fields).len;
+  *((uint8_t **)(ptr + (8+13*sizeof(void*)))) = (uint8_t *) (((*publication).event).fields).ptr;
+  *((int8_t*)(ptr + (8+15*sizeof(void*)))) = (*publication).private_;
+  if (((*publication).except).is_some) {
+    const plugin_string_t *payload8 = &((*publication).except).val;
+    *((int8_t*)(ptr + (8+16*sizeof(void*)))) = 1;
+    *((size_t*)(ptr + (8+18*sizeof(void*)))) = (*payload8).len;
+    *((uint8_t **)(ptr + (8+17*sizeof(void*)))) = (uint8_t *) (*payload8).ptr;
+  } else {
+    *((int8_t*)(ptr + (8+16*sizeof(void*)))) = 0;
+  }
+  uint8_t *ptr9 = (uint8_t *) &ret_area;
+  __wasm_import_wharf_host_hub_publish(ptr, ptr9);
+  wharf_host_hub_result_string_publish_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr9 + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr9 + sizeof(void*)))), (*((size_t*) (ptr9 + (2*sizeof(void*))))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      wharf_host_hub_publish_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr9 + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant.val.invalid = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr9 + (2*sizeof(void*))))), (*((size_t*) (ptr9 + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          break;
+        }
+        case 3: {
+          break;
+        }
+        case 4: {
+          variant.val.failed = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr9 + (2*sizeof(void*))))), (*((size_t*) (ptr9 + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+void wharf_host_hub_position(plugin_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_wharf_host_hub_position(ptr);
+  *ret = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool wharf_host_hub_history(wharf_host_hub_subscription_t *subscription, wharf_host_hub_start_t *start, uint32_t *maybe_limit, wharf_host_hub_past_t *ret, wharf_host_hub_subscribe_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(6*sizeof(void*))];
+  plugin_option_u32_t limit;
+  limit.is_some = maybe_limit != NULL;if (maybe_limit) {
+    limit.val = *maybe_limit;
+  }
+  int32_t option;
+  uint8_t * option9;
+  size_t option10;
+  if (((*subscription).within).is_some) {
+    const plugin_string_t *payload8 = &((*subscription).within).val;
+    option = 1;
+    option9 = (uint8_t *) (*payload8).ptr;
+    option10 = (*payload8).len;
+  } else {
+    option = 0;
+    option9 = 0;
+    option10 = 0;
+  }
+  int32_t variant;
+  uint8_t * variant15;
+  size_t variant16;
+  switch ((int32_t) (*start).tag) {
+    case 0: {
+      variant = 0;
+      variant15 = 0;
+      variant16 = 0;
+      break;
+    }
+    case 1: {
+      const plugin_string_t *payload12 = &(*start).val.after;
+      variant = 1;
+      variant15 = (uint8_t *) (*payload12).ptr;
+      variant16 = (*payload12).len;
+      break;
+    }
+    case 2: {
+      variant = 2;
+      variant15 = 0;
+      variant16 = 0;
+      break;
+    }
+    case 3: {
+      variant = 3;
+      variant15 = 0;
+      variant16 = 0;
+      break;
+    }
+  }
+  int32_t option19;
+  int32_t option20;
+  if ((limit).is_some) {
+    const uint32_t *payload18 = &(limit).val;
+    option19 = 1;
+    option20 = (int32_t) (*payload18);
+  } else {
+    option19 = 0;
+    option20 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_wharf_host_hub_history((uint8_t *) ((*subscription).topics).ptr, ((*subscription).topics).len, (uint8_t *) ((*subscription).private_topics).ptr, ((*subscription).private_topics).len, option, option9, option10, variant, variant15, variant16, option19, option20, ptr);
+  wharf_host_hub_result_past_subscribe_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (wharf_host_hub_past_t) {
+        (wharf_host_hub_list_past_event_t) (wharf_host_hub_list_past_event_t) { (wharf_host_hub_past_event_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) },
+        (wharf_host_hub_resumption_t) (int32_t) *((uint8_t*) (ptr + (3*sizeof(void*)))),
+        (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (4*sizeof(void*))))), (*((size_t*) (ptr + (5*sizeof(void*))))) },
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      wharf_host_hub_subscribe_error_t variant25;
+      variant25.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant25.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant25.val.invalid = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          break;
+        }
+        case 3: {
+          break;
+        }
+      }
+
+      result.val.err = variant25;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool wharf_host_hub_wait(wharf_host_hub_subscription_t *subscription, wharf_host_hub_start_t *start, uint32_t timeout_ms, wharf_host_hub_past_t *ret, wharf_host_hub_subscribe_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(6*sizeof(void*))];
+  int32_t option;
+  uint8_t * option9;
+  size_t option10;
+  if (((*subscription).within).is_some) {
+    const plugin_string_t *payload8 = &((*subscription).within).val;
+    option = 1;
+    option9 = (uint8_t *) (*payload8).ptr;
+    option10 = (*payload8).len;
+  } else {
+    option = 0;
+    option9 = 0;
+    option10 = 0;
+  }
+  int32_t variant;
+  uint8_t * variant15;
+  size_t variant16;
+  switch ((int32_t) (*start).tag) {
+    case 0: {
+      variant = 0;
+      variant15 = 0;
+      variant16 = 0;
+      break;
+    }
+    case 1: {
+      const plugin_string_t *payload12 = &(*start).val.after;
+      variant = 1;
+      variant15 = (uint8_t *) (*payload12).ptr;
+      variant16 = (*payload12).len;
+      break;
+    }
+    case 2: {
+      variant = 2;
+      variant15 = 0;
+      variant16 = 0;
+      break;
+    }
+    case 3: {
+      variant = 3;
+      variant15 = 0;
+      variant16 = 0;
+      break;
+    }
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_wharf_host_hub_wait((uint8_t *) ((*subscription).topics).ptr, ((*subscription).topics).len, (uint8_t *) ((*subscription).private_topics).ptr, ((*subscription).private_topics).len, option, option9, option10, variant, variant15, variant16, (int32_t) (timeout_ms), ptr);
+  wharf_host_hub_result_past_subscribe_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (wharf_host_hub_past_t) {
+        (wharf_host_hub_list_past_event_t) (wharf_host_hub_list_past_event_t) { (wharf_host_hub_past_event_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) },
+        (wharf_host_hub_resumption_t) (int32_t) *((uint8_t*) (ptr + (3*sizeof(void*)))),
+        (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (4*sizeof(void*))))), (*((size_t*) (ptr + (5*sizeof(void*))))) },
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      wharf_host_hub_subscribe_error_t variant21;
+      variant21.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant21.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant21.val.invalid = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          break;
+        }
+        case 3: {
+          break;
+        }
+      }
+
+      result.val.err = variant21;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool wharf_host_hub_wait_reply(wharf_host_hub_borrow_exchange_t exchange, wharf_host_hub_poll_options_t *options, plugin_string_t *ret, wharf_host_hub_subscribe_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(8+14*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  *((int32_t*)(ptr + 0)) = (exchange).__handle;
+  *((size_t*)(ptr + (2*sizeof(void*)))) = (((*options).subscription).topics).len;
+  *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) (((*options).subscription).topics).ptr;
+  *((size_t*)(ptr + (4*sizeof(void*)))) = (((*options).subscription).private_topics).len;
+  *((uint8_t **)(ptr + (3*sizeof(void*)))) = (uint8_t *) (((*options).subscription).private_topics).ptr;
+  if ((((*options).subscription).within).is_some) {
+    const plugin_string_t *payload8 = &(((*options).subscription).within).val;
+    *((int8_t*)(ptr + (5*sizeof(void*)))) = 1;
+    *((size_t*)(ptr + (7*sizeof(void*)))) = (*payload8).len;
+    *((uint8_t **)(ptr + (6*sizeof(void*)))) = (uint8_t *) (*payload8).ptr;
+  } else {
+    *((int8_t*)(ptr + (5*sizeof(void*)))) = 0;
+  }
+  switch ((int32_t) ((*options).start).tag) {
+    case 0: {
+      *((int8_t*)(ptr + (8*sizeof(void*)))) = 0;
+      break;
+    }
+    case 1: {
+      const plugin_string_t *payload10 = &((*options).start).val.after;
+      *((int8_t*)(ptr + (8*sizeof(void*)))) = 1;
+      *((size_t*)(ptr + (10*sizeof(void*)))) = (*payload10).len;
+      *((uint8_t **)(ptr + (9*sizeof(void*)))) = (uint8_t *) (*payload10).ptr;
+      break;
+    }
+    case 2: {
+      *((int8_t*)(ptr + (8*sizeof(void*)))) = 2;
+      break;
+    }
+    case 3: {
+      *((int8_t*)(ptr + (8*sizeof(void*)))) = 3;
+      break;
+    }
+  }
+  *((int32_t*)(ptr + (11*sizeof(void*)))) = (int32_t) ((*options).timeout_ms);
+  *((int8_t*)(ptr + (4+11*sizeof(void*)))) = (int32_t) (*options).body;
+  *((int16_t*)(ptr + (6+11*sizeof(void*)))) = (int32_t) ((*options).timeout_status);
+  if (((*options).id_field).is_some) {
+    const plugin_string_t *payload14 = &((*options).id_field).val;
+    *((int8_t*)(ptr + (8+11*sizeof(void*)))) = 1;
+    *((size_t*)(ptr + (8+13*sizeof(void*)))) = (*payload14).len;
+    *((uint8_t **)(ptr + (8+12*sizeof(void*)))) = (uint8_t *) (*payload14).ptr;
+  } else {
+    *((int8_t*)(ptr + (8+11*sizeof(void*)))) = 0;
+  }
+  uint8_t *ptr15 = (uint8_t *) &ret_area;
+  __wasm_import_wharf_host_hub_wait_reply(ptr, ptr15);
+  wharf_host_hub_result_string_subscribe_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr15 + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr15 + sizeof(void*)))), (*((size_t*) (ptr15 + (2*sizeof(void*))))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      wharf_host_hub_subscribe_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr15 + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant.val.invalid = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr15 + (2*sizeof(void*))))), (*((size_t*) (ptr15 + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          break;
+        }
+        case 3: {
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool wharf_host_hub_subscriber_count(plugin_string_t *topic, uint64_t *ret, wharf_host_hub_subscribe_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(16+2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_wharf_host_hub_subscriber_count((uint8_t *) (*topic).ptr, (*topic).len, ptr);
+  wharf_host_hub_result_u64_subscribe_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (uint64_t) (*((int64_t*) (ptr + 8)));
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      wharf_host_hub_subscribe_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant.val.invalid = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          break;
+        }
+        case 3: {
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool wharf_host_hub_subscribers(plugin_string_t *within, wharf_host_hub_list_subscriber_t *ret, wharf_host_hub_subscribe_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_wharf_host_hub_subscribers((uint8_t *) (*within).ptr, (*within).len, ptr);
+  wharf_host_hub_result_list_subscriber_subscribe_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (wharf_host_hub_list_subscriber_t) { (wharf_host_hub_subscriber_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      wharf_host_hub_subscribe_error_t variant1;
+      variant1.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant1.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant1.val.invalid = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          break;
+        }
+        case 3: {
+          break;
+        }
+      }
+
+      result.val.err = variant1;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool wharf_host_sse_reply(wharf_host_sse_borrow_exchange_t exchange, wharf_host_sse_options_t *options, wharf_host_sse_event_stream_t *ret, wharf_host_sse_subscribe_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(48+34*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  *((int32_t*)(ptr + 0)) = (exchange).__handle;
+  *((size_t*)(ptr + (8+1*sizeof(void*)))) = (((*options).subscription).topics).len;
+  *((uint8_t **)(ptr + 8)) = (uint8_t *) (((*options).subscription).topics).ptr;
+  *((size_t*)(ptr + (8+3*sizeof(void*)))) = (((*options).subscription).private_topics).len;
+  *((uint8_t **)(ptr + (8+2*sizeof(void*)))) = (uint8_t *) (((*options).subscription).private_topics).ptr;
+  if ((((*options).subscription).within).is_some) {
+    const plugin_string_t *payload8 = &(((*options).subscription).within).val;
+    *((int8_t*)(ptr + (8+4*sizeof(void*)))) = 1;
+    *((size_t*)(ptr + (8+6*sizeof(void*)))) = (*payload8).len;
+    *((uint8_t **)(ptr + (8+5*sizeof(void*)))) = (uint8_t *) (*payload8).ptr;
+  } else {
+    *((int8_t*)(ptr + (8+4*sizeof(void*)))) = 0;
+  }
+  switch ((int32_t) ((*options).start).tag) {
+    case 0: {
+      *((int8_t*)(ptr + (8+7*sizeof(void*)))) = 0;
+      break;
+    }
+    case 1: {
+      const plugin_string_t *payload10 = &((*options).start).val.after;
+      *((int8_t*)(ptr + (8+7*sizeof(void*)))) = 1;
+      *((size_t*)(ptr + (8+9*sizeof(void*)))) = (*payload10).len;
+      *((uint8_t **)(ptr + (8+8*sizeof(void*)))) = (uint8_t *) (*payload10).ptr;
+      break;
+    }
+    case 2: {
+      *((int8_t*)(ptr + (8+7*sizeof(void*)))) = 2;
+      break;
+    }
+    case 3: {
+      *((int8_t*)(ptr + (8+7*sizeof(void*)))) = 3;
+      break;
+    }
+  }
+  *((size_t*)(ptr + (8+11*sizeof(void*)))) = ((*options).first).len;
+  *((uint8_t **)(ptr + (8+10*sizeof(void*)))) = (uint8_t *) ((*options).first).ptr;
+  if (((*options).heartbeat).is_some) {
+    const wharf_host_sse_heartbeat_t *payload22 = &((*options).heartbeat).val;
+    *((int8_t*)(ptr + (8+12*sizeof(void*)))) = 1;
+    *((int32_t*)(ptr + (8+13*sizeof(void*)))) = (int32_t) ((*payload22).every_ms);
+    switch ((int32_t) ((*payload22).kind).tag) {
+      case 0: {
+        *((int8_t*)(ptr + (8+14*sizeof(void*)))) = 0;
+        break;
+      }
+      case 1: {
+        const wharf_host_sse_event_t *payload24 = &((*payload22).kind).val.event;
+        *((int8_t*)(ptr + (8+14*sizeof(void*)))) = 1;
+        if (((*payload24).id).is_some) {
+          const plugin_string_t *payload26 = &((*payload24).id).val;
+          *((int8_t*)(ptr + (8+15*sizeof(void*)))) = 1;
+          *((size_t*)(ptr + (8+17*sizeof(void*)))) = (*payload26).len;
+          *((uint8_t **)(ptr + (8+16*sizeof(void*)))) = (uint8_t *) (*payload26).ptr;
+        } else {
+          *((int8_t*)(ptr + (8+15*sizeof(void*)))) = 0;
+        }
+        if (((*payload24).name).is_some) {
+          const plugin_string_t *payload28 = &((*payload24).name).val;
+          *((int8_t*)(ptr + (8+18*sizeof(void*)))) = 1;
+          *((size_t*)(ptr + (8+20*sizeof(void*)))) = (*payload28).len;
+          *((uint8_t **)(ptr + (8+19*sizeof(void*)))) = (uint8_t *) (*payload28).ptr;
+        } else {
+          *((int8_t*)(ptr + (8+18*sizeof(void*)))) = 0;
+        }
+        switch ((int32_t) ((*payload24).data).tag) {
+          case 0: {
+            const plugin_string_t *payload29 = &((*payload24).data).val.text;
+            *((int8_t*)(ptr + (8+21*sizeof(void*)))) = 0;
+            *((size_t*)(ptr + (8+23*sizeof(void*)))) = (*payload29).len;
+            *((uint8_t **)(ptr + (8+22*sizeof(void*)))) = (uint8_t *) (*payload29).ptr;
+            break;
+          }
+          case 1: {
+            const plugin_list_u8_t *payload30 = &((*payload24).data).val.binary;
+            *((int8_t*)(ptr + (8+21*sizeof(void*)))) = 1;
+            *((size_t*)(ptr + (8+23*sizeof(void*)))) = (*payload30).len;
+            *((uint8_t **)(ptr + (8+22*sizeof(void*)))) = (uint8_t *) (*payload30).ptr;
+            break;
+          }
+        }
+        if (((*payload24).retry).is_some) {
+          const uint32_t *payload32 = &((*payload24).retry).val;
+          *((int8_t*)(ptr + (8+24*sizeof(void*)))) = 1;
+          *((int32_t*)(ptr + (12+24*sizeof(void*)))) = (int32_t) (*payload32);
+        } else {
+          *((int8_t*)(ptr + (8+24*sizeof(void*)))) = 0;
+        }
+        *((size_t*)(ptr + (16+25*sizeof(void*)))) = ((*payload24).fields).len;
+        *((uint8_t **)(ptr + (16+24*sizeof(void*)))) = (uint8_t *) ((*payload24).fields).ptr;
+        break;
+      }
+    }
+  } else {
+    *((int8_t*)(ptr + (8+12*sizeof(void*)))) = 0;
+  }
+  if (((*options).retry).is_some) {
+    const uint32_t *payload34 = &((*options).retry).val;
+    *((int8_t*)(ptr + (16+26*sizeof(void*)))) = 1;
+    *((int32_t*)(ptr + (20+26*sizeof(void*)))) = (int32_t) (*payload34);
+  } else {
+    *((int8_t*)(ptr + (16+26*sizeof(void*)))) = 0;
+  }
+  *((int8_t*)(ptr + (24+26*sizeof(void*)))) = (int32_t) (*options).lag;
+  *((size_t*)(ptr + (24+28*sizeof(void*)))) = ((*options).ends_with).len;
+  *((uint8_t **)(ptr + (24+27*sizeof(void*)))) = (uint8_t *) ((*options).ends_with).ptr;
+  if (((*options).max_age_ms).is_some) {
+    const uint64_t *payload36 = &((*options).max_age_ms).val;
+    *((int8_t*)(ptr + (32+28*sizeof(void*)))) = 1;
+    *((int64_t*)(ptr + (40+28*sizeof(void*)))) = (int64_t) (*payload36);
+  } else {
+    *((int8_t*)(ptr + (32+28*sizeof(void*)))) = 0;
+  }
+  *((size_t*)(ptr + (48+29*sizeof(void*)))) = ((*options).attributes).len;
+  *((uint8_t **)(ptr + (48+28*sizeof(void*)))) = (uint8_t *) ((*options).attributes).ptr;
+  *((size_t*)(ptr + (48+31*sizeof(void*)))) = ((*options).on_open).len;
+  *((uint8_t **)(ptr + (48+30*sizeof(void*)))) = (uint8_t *) ((*options).on_open).ptr;
+  *((size_t*)(ptr + (48+33*sizeof(void*)))) = ((*options).on_close).len;
+  *((uint8_t **)(ptr + (48+32*sizeof(void*)))) = (uint8_t *) ((*options).on_close).ptr;
+  uint8_t *ptr57 = (uint8_t *) &ret_area;
+  __wasm_import_wharf_host_sse_reply(ptr, ptr57);
+  wharf_host_sse_result_event_stream_subscribe_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr57 + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (wharf_host_sse_event_stream_t) {
+        (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr57 + sizeof(void*)))), (*((size_t*) (ptr57 + (2*sizeof(void*))))) },
+        (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr57 + (3*sizeof(void*))))), (*((size_t*) (ptr57 + (4*sizeof(void*))))) },
+        (wharf_host_sse_resumption_t) (int32_t) *((uint8_t*) (ptr57 + (5*sizeof(void*)))),
+        (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr57 + (6*sizeof(void*))))), (*((size_t*) (ptr57 + (7*sizeof(void*))))) },
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      wharf_host_hub_subscribe_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr57 + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant.val.invalid = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr57 + (2*sizeof(void*))))), (*((size_t*) (ptr57 + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          break;
+        }
+        case 3: {
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool wharf_host_sse_method_emitter_send(wharf_host_sse_borrow_emitter_t self, wharf_host_sse_event_t *event, wharf_host_sse_emit_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  int32_t option;
+  uint8_t * option1;
+  size_t option2;
+  if (((*event).id).is_some) {
+    const plugin_string_t *payload0 = &((*event).id).val;
+    option = 1;
+    option1 = (uint8_t *) (*payload0).ptr;
+    option2 = (*payload0).len;
+  } else {
+    option = 0;
+    option1 = 0;
+    option2 = 0;
+  }
+  int32_t option5;
+  uint8_t * option6;
+  size_t option7;
+  if (((*event).name).is_some) {
+    const plugin_string_t *payload4 = &((*event).name).val;
+    option5 = 1;
+    option6 = (uint8_t *) (*payload4).ptr;
+    option7 = (*payload4).len;
+  } else {
+    option5 = 0;
+    option6 = 0;
+    option7 = 0;
+  }
+  int32_t variant;
+  uint8_t * variant10;
+  size_t variant11;
+  switch ((int32_t) ((*event).data).tag) {
+    case 0: {
+      const plugin_string_t *payload8 = &((*event).data).val.text;
+      variant = 0;
+      variant10 = (uint8_t *) (*payload8).ptr;
+      variant11 = (*payload8).len;
+      break;
+    }
+    case 1: {
+      const plugin_list_u8_t *payload9 = &((*event).data).val.binary;
+      variant = 1;
+      variant10 = (uint8_t *) (*payload9).ptr;
+      variant11 = (*payload9).len;
+      break;
+    }
+  }
+  int32_t option14;
+  int32_t option15;
+  if (((*event).retry).is_some) {
+    const uint32_t *payload13 = &((*event).retry).val;
+    option14 = 1;
+    option15 = (int32_t) (*payload13);
+  } else {
+    option14 = 0;
+    option15 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_wharf_host_sse_method_emitter_send((self).__handle, option, option1, option2, option5, option6, option7, variant, variant10, variant11, option14, option15, (uint8_t *) ((*event).fields).ptr, ((*event).fields).len, ptr);
+  wharf_host_sse_result_void_emit_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      wharf_host_sse_emit_error_t variant16;
+      variant16.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant16.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant16.val.invalid = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant16;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool wharf_host_sse_method_emitter_comment(wharf_host_sse_borrow_emitter_t self, plugin_string_t *text, wharf_host_sse_emit_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_wharf_host_sse_method_emitter_comment((self).__handle, (uint8_t *) (*text).ptr, (*text).len, ptr);
+  wharf_host_sse_result_void_emit_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      wharf_host_sse_emit_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant.val.invalid = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool wharf_host_sse_method_emitter_closed(wharf_host_sse_borrow_emitter_t self) {
+  int32_t ret = __wasm_import_wharf_host_sse_method_emitter_closed((self).__handle);
+  return ret;
+}
+
+bool wharf_host_sse_emit(wharf_host_sse_borrow_exchange_t exchange, wharf_host_sse_emitter_options_t *options, wharf_host_sse_tuple2_string_own_emitter_t *ret, wharf_host_sse_subscribe_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(16+15*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  *((int32_t*)(ptr + 0)) = (exchange).__handle;
+  if (((*options).heartbeat).is_some) {
+    const wharf_host_sse_heartbeat_t *payload0 = &((*options).heartbeat).val;
+    *((int8_t*)(ptr + sizeof(void*))) = 1;
+    *((int32_t*)(ptr + (2*sizeof(void*)))) = (int32_t) ((*payload0).every_ms);
+    switch ((int32_t) ((*payload0).kind).tag) {
+      case 0: {
+        *((int8_t*)(ptr + (3*sizeof(void*)))) = 0;
+        break;
+      }
+      case 1: {
+        const wharf_host_sse_event_t *payload2 = &((*payload0).kind).val.event;
+        *((int8_t*)(ptr + (3*sizeof(void*)))) = 1;
+        if (((*payload2).id).is_some) {
+          const plugin_string_t *payload4 = &((*payload2).id).val;
+          *((int8_t*)(ptr + (4*sizeof(void*)))) = 1;
+          *((size_t*)(ptr + (6*sizeof(void*)))) = (*payload4).len;
+          *((uint8_t **)(ptr + (5*sizeof(void*)))) = (uint8_t *) (*payload4).ptr;
+        } else {
+          *((int8_t*)(ptr + (4*sizeof(void*)))) = 0;
+        }
+        if (((*payload2).name).is_some) {
+          const plugin_string_t *payload6 = &((*payload2).name).val;
+          *((int8_t*)(ptr + (7*sizeof(void*)))) = 1;
+          *((size_t*)(ptr + (9*sizeof(void*)))) = (*payload6).len;
+          *((uint8_t **)(ptr + (8*sizeof(void*)))) = (uint8_t *) (*payload6).ptr;
+        } else {
+          *((int8_t*)(ptr + (7*sizeof(void*)))) = 0;
+        }
+        switch ((int32_t) ((*payload2).data).tag) {
+          case 0: {
+            const plugin_string_t *payload7 = &((*payload2).data).val.text;
+            *((int8_t*)(ptr + (10*sizeof(void*)))) = 0;
+            *((size_t*)(ptr + (12*sizeof(void*)))) = (*payload7).len;
+            *((uint8_t **)(ptr + (11*sizeof(void*)))) = (uint8_t *) (*payload7).ptr;
+            break;
+          }
+          case 1: {
+            const plugin_list_u8_t *payload8 = &((*payload2).data).val.binary;
+            *((int8_t*)(ptr + (10*sizeof(void*)))) = 1;
+            *((size_t*)(ptr + (12*sizeof(void*)))) = (*payload8).len;
+            *((uint8_t **)(ptr + (11*sizeof(void*)))) = (uint8_t *) (*payload8).ptr;
+            break;
+          }
+        }
+        if (((*payload2).retry).is_some) {
+          const uint32_t *payload10 = &((*payload2).retry).val;
+          *((int8_t*)(ptr + (13*sizeof(void*)))) = 1;
+          *((int32_t*)(ptr + (4+13*sizeof(void*)))) = (int32_t) (*payload10);
+        } else {
+          *((int8_t*)(ptr + (13*sizeof(void*)))) = 0;
+        }
+        *((size_t*)(ptr + (8+14*sizeof(void*)))) = ((*payload2).fields).len;
+        *((uint8_t **)(ptr + (8+13*sizeof(void*)))) = (uint8_t *) ((*payload2).fields).ptr;
+        break;
+      }
+    }
+  } else {
+    *((int8_t*)(ptr + sizeof(void*))) = 0;
+  }
+  if (((*options).retry).is_some) {
+    const uint32_t *payload12 = &((*options).retry).val;
+    *((int8_t*)(ptr + (8+15*sizeof(void*)))) = 1;
+    *((int32_t*)(ptr + (12+15*sizeof(void*)))) = (int32_t) (*payload12);
+  } else {
+    *((int8_t*)(ptr + (8+15*sizeof(void*)))) = 0;
+  }
+  uint8_t *ptr13 = (uint8_t *) &ret_area;
+  __wasm_import_wharf_host_sse_emit(ptr, ptr13);
+  wharf_host_sse_result_tuple2_string_own_emitter_subscribe_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr13 + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (wharf_host_sse_tuple2_string_own_emitter_t) {
+        (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr13 + sizeof(void*)))), (*((size_t*) (ptr13 + (2*sizeof(void*))))) },
+        (wharf_host_sse_own_emitter_t) (wharf_host_sse_own_emitter_t) { *((int32_t*) (ptr13 + (3*sizeof(void*)))) },
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      wharf_host_hub_subscribe_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr13 + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant.val.invalid = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr13 + (2*sizeof(void*))))), (*((size_t*) (ptr13 + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          break;
+        }
+        case 3: {
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
 }
 
 __attribute__((__export_name__("wasi:http/incoming-handler@0.2.12#handle")))

@@ -693,6 +693,398 @@ typedef struct {
   } val;
 } wharf_host_exchange_result_own_exchange_open_error_t;
 
+// What an event carries.
+typedef struct wharf_host_hub_payload_t {
+  uint8_t tag;
+  union {
+    plugin_string_t     text;
+    plugin_list_u8_t     binary;
+  } val;
+} wharf_host_hub_payload_t;
+
+#define WHARF_HOST_HUB_PAYLOAD_TEXT 0
+// WebSockets get it as a binary message, event streams in base64.
+#define WHARF_HOST_HUB_PAYLOAD_BINARY 1
+
+// What is published.
+typedef struct wharf_host_hub_event_t {
+  // The publisher's own id, 1 to 255 bytes without control characters, in place of the position:
+  // event streams carry it and go on from it. Without `#` at its beginning.
+  plugin_option_string_t   id;
+  // The `event` field of event streams; none means `message`. At most 255 bytes, no control
+  // characters.
+  plugin_option_string_t   name;
+  wharf_host_hub_payload_t   data;
+  // The `retry` field of event streams, in milliseconds.
+  plugin_option_u32_t   retry;
+  // What answers of `wait-reply` carry as header fields. At most 16, 4 KiB together.
+  plugin_list_tuple2_string_string_t   fields;
+} wharf_host_hub_event_t;
+
+// An event and where it goes.
+typedef struct wharf_host_hub_publication_t {
+  plugin_string_t   topic;
+  // Further topics that it belongs to, at most 16; whoever follows several gets it once.
+  plugin_list_string_t   alternates;
+  wharf_host_hub_event_t   event;
+  // Only for those whose `private-topics` match.
+  bool   private_;
+  // The stream or socket that does not get it: who sent it.
+  plugin_option_string_t   except;
+} wharf_host_hub_publication_t;
+
+// Which topics.
+typedef struct wharf_host_hub_selector_t {
+  uint8_t tag;
+  union {
+    plugin_string_t     exact;
+    plugin_string_t     pattern;
+    plugin_string_t     uri_template;
+    plugin_string_t     url_pattern;
+  } val;
+} wharf_host_hub_selector_t;
+
+// This one.
+#define WHARF_HOST_HUB_SELECTOR_EXACT 0
+// Those that match segment by segment: `*` is any one segment, as the last one it is one or
+// more. `orders/*` matches `orders/42` and `orders/42/lines`; `*` alone matches every topic.
+#define WHARF_HOST_HUB_SELECTOR_PATTERN 1
+// Those that the URI template (RFC 6570) can expand to, and the very string. At most 16
+// expressions with 32 variables.
+#define WHARF_HOST_HUB_SELECTOR_URI_TEMPLATE 2
+// Those that the URL pattern (WHATWG) matches; after it, set off by a space, may follow the base
+// URL of relative patterns and relative topics. Without one a pattern is absolute, and topics that
+// are no URLs are not matched. Groups have neither look-around nor back references, and a bounded
+// size.
+#define WHARF_HOST_HUB_SELECTOR_URL_PATTERN 3
+
+typedef struct {
+  wharf_host_hub_selector_t *ptr;
+  size_t len;
+} wharf_host_hub_list_selector_t;
+
+// What somebody follows. At most 256 selectors, of 1,024 bytes each.
+typedef struct wharf_host_hub_subscription_t {
+  wharf_host_hub_list_selector_t   topics;
+  // Private events come only if one of these matches as well.
+  wharf_host_hub_list_selector_t   private_topics;
+  // What all topics here begin with; the selectors say what follows it. The last two kinds of
+  // selectors need it where the plugin is not granted every topic.
+  plugin_option_string_t   within;
+} wharf_host_hub_subscription_t;
+
+// Where a subscription begins.
+typedef struct wharf_host_hub_start_t {
+  uint8_t tag;
+  union {
+    plugin_string_t     after;
+  } val;
+} wharf_host_hub_start_t;
+
+// With what is published from now on.
+#define WHARF_HOST_HUB_START_NOW 0
+// After the event with this id; an empty string is `now`.
+#define WHARF_HOST_HUB_START_AFTER 1
+// With the oldest event that is kept.
+#define WHARF_HOST_HUB_START_EARLIEST 2
+// After the one that the request names in `Last-Event-ID`, as a header or else in the query
+// (`lastEventID`, `last-event-id` and the like); else `now`.
+#define WHARF_HOST_HUB_START_REQUEST 3
+
+// Whether a subscription begins where it was to.
+typedef uint8_t wharf_host_hub_resumption_t;
+
+// It was to begin now.
+#define WHARF_HOST_HUB_RESUMPTION_FRESH 0
+// Nothing was missed.
+#define WHARF_HOST_HUB_RESUMPTION_COMPLETE 1
+// Something may have been missed: the history does not reach back so far, or the id is not known.
+#define WHARF_HOST_HUB_RESUMPTION_LOST 2
+
+// Why something is not published.
+typedef struct wharf_host_hub_publish_error_t {
+  uint8_t tag;
+  union {
+    plugin_string_t     invalid;
+    plugin_string_t     failed;
+  } val;
+} wharf_host_hub_publish_error_t;
+
+// `[capabilities] hub.publish` names no such topic.
+#define WHARF_HOST_HUB_PUBLISH_ERROR_NOT_GRANTED 0
+// A topic or a field cannot be so; which and why.
+#define WHARF_HOST_HUB_PUBLISH_ERROR_INVALID 1
+// More than 1 MiB, or than the topic's history holds.
+#define WHARF_HOST_HUB_PUBLISH_ERROR_TOO_LARGE 2
+// Too much is being published, or the disk does not keep up. Try again.
+#define WHARF_HOST_HUB_PUBLISH_ERROR_BUSY 3
+// It could not be stored.
+#define WHARF_HOST_HUB_PUBLISH_ERROR_FAILED 4
+
+// Why nothing is followed.
+typedef struct wharf_host_hub_subscribe_error_t {
+  uint8_t tag;
+  union {
+    plugin_string_t     invalid;
+  } val;
+} wharf_host_hub_subscribe_error_t;
+
+// `[capabilities] hub.subscribe` does not cover it.
+#define WHARF_HOST_HUB_SUBSCRIBE_ERROR_NOT_GRANTED 0
+// A selector or an option cannot be so; which and why.
+#define WHARF_HOST_HUB_SUBSCRIBE_ERROR_INVALID 1
+// Too many selectors, or too many subscriptions of the plugin.
+#define WHARF_HOST_HUB_SUBSCRIBE_ERROR_TOO_MANY 2
+// The exchange has been answered, or its client has left.
+#define WHARF_HOST_HUB_SUBSCRIBE_ERROR_TOO_LATE 3
+
+// An event of the history.
+typedef struct wharf_host_hub_past_event_t {
+  plugin_string_t   id;
+  plugin_string_t   topic;
+  // Milliseconds since 1970.
+  uint64_t   published_at;
+  wharf_host_hub_event_t   event;
+} wharf_host_hub_past_event_t;
+
+typedef struct {
+  wharf_host_hub_past_event_t *ptr;
+  size_t len;
+} wharf_host_hub_list_past_event_t;
+
+// Some of the history, oldest first.
+typedef struct wharf_host_hub_past_t {
+  wharf_host_hub_list_past_event_t   events;
+  wharf_host_hub_resumption_t   resumption;
+  // The id to go on from.
+  plugin_string_t   last_id;
+} wharf_host_hub_past_t;
+
+// The body of a long poll's answer.
+typedef uint8_t wharf_host_hub_poll_body_t;
+
+// The data of the first event, as it is.
+#define WHARF_HOST_HUB_POLL_BODY_FIRST 0
+// A JSON array of the data of all events that are there, each of which must be JSON.
+#define WHARF_HOST_HUB_POLL_BODY_JSON_ARRAY 1
+
+// A long poll.
+typedef struct wharf_host_hub_poll_options_t {
+  wharf_host_hub_subscription_t   subscription;
+  wharf_host_hub_start_t   start;
+  // At most 300,000.
+  uint32_t   timeout_ms;
+  wharf_host_hub_poll_body_t   body;
+  // The status when nothing came; by custom 204.
+  uint16_t   timeout_status;
+  // A header field that gets the id of the last event of the answer.
+  plugin_option_string_t   id_field;
+} wharf_host_hub_poll_options_t;
+
+// A stream, socket or poll that follows something now.
+typedef struct wharf_host_hub_subscriber_t {
+  plugin_string_t   id;
+  wharf_host_hub_subscription_t   subscription;
+  // As its plugin gave them.
+  plugin_list_tuple2_string_string_t   attributes;
+  // Milliseconds since 1970.
+  uint64_t   since;
+} wharf_host_hub_subscriber_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    plugin_string_t ok;
+    wharf_host_hub_publish_error_t err;
+  } val;
+} wharf_host_hub_result_string_publish_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    wharf_host_hub_past_t ok;
+    wharf_host_hub_subscribe_error_t err;
+  } val;
+} wharf_host_hub_result_past_subscribe_error_t;
+
+typedef wharf_host_exchange_borrow_exchange_t wharf_host_hub_borrow_exchange_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    plugin_string_t ok;
+    wharf_host_hub_subscribe_error_t err;
+  } val;
+} wharf_host_hub_result_string_subscribe_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    uint64_t ok;
+    wharf_host_hub_subscribe_error_t err;
+  } val;
+} wharf_host_hub_result_u64_subscribe_error_t;
+
+typedef struct {
+  wharf_host_hub_subscriber_t *ptr;
+  size_t len;
+} wharf_host_hub_list_subscriber_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    wharf_host_hub_list_subscriber_t ok;
+    wharf_host_hub_subscribe_error_t err;
+  } val;
+} wharf_host_hub_result_list_subscriber_subscribe_error_t;
+
+typedef wharf_host_hub_event_t wharf_host_sse_event_t;
+
+typedef wharf_host_hub_publication_t wharf_host_sse_publication_t;
+
+typedef wharf_host_hub_subscription_t wharf_host_sse_subscription_t;
+
+typedef wharf_host_hub_start_t wharf_host_sse_start_t;
+
+typedef wharf_host_hub_resumption_t wharf_host_sse_resumption_t;
+
+typedef wharf_host_hub_subscribe_error_t wharf_host_sse_subscribe_error_t;
+
+// What is sent when nothing else was for a while.
+typedef struct wharf_host_sse_heartbeat_kind_t {
+  uint8_t tag;
+  union {
+    wharf_host_sse_event_t     event;
+  } val;
+} wharf_host_sse_heartbeat_kind_t;
+
+// A comment, which no script sees.
+#define WHARF_HOST_SSE_HEARTBEAT_KIND_COMMENT 0
+// This event, without an id.
+#define WHARF_HOST_SSE_HEARTBEAT_KIND_EVENT 1
+
+// Says that the stream is alive.
+typedef struct wharf_host_sse_heartbeat_t {
+  // At least 100.
+  uint32_t   every_ms;
+  wharf_host_sse_heartbeat_kind_t   kind;
+} wharf_host_sse_heartbeat_t;
+
+// What becomes of a client that reads so slowly that the history has moved on without it.
+typedef uint8_t wharf_host_sse_lag_policy_t;
+
+// Its stream ends; it comes back with the id of the last event that it got.
+#define WHARF_HOST_SSE_LAG_POLICY_DISCONNECT 0
+// It misses the oldest.
+#define WHARF_HOST_SSE_LAG_POLICY_DROP_OLDEST 1
+
+typedef struct {
+  wharf_host_sse_event_t *ptr;
+  size_t len;
+} wharf_host_sse_list_event_t;
+
+typedef struct {
+  bool is_some;
+  wharf_host_sse_heartbeat_t val;
+} wharf_host_sse_option_heartbeat_t;
+
+typedef struct {
+  wharf_host_sse_publication_t *ptr;
+  size_t len;
+} wharf_host_sse_list_publication_t;
+
+// A stream that topics feed.
+typedef struct wharf_host_sse_options_t {
+  wharf_host_sse_subscription_t   subscription;
+  wharf_host_sse_start_t   start;
+  // Sent before all else. Their ids are sent only where they have one of their own.
+  wharf_host_sse_list_event_t   first;
+  // None: a comment every 15 seconds.
+  wharf_host_sse_option_heartbeat_t   heartbeat;
+  // The `retry` field at the beginning, in milliseconds.
+  plugin_option_u32_t   retry;
+  wharf_host_sse_lag_policy_t   lag;
+  // The stream ends after an event with one of these names.
+  plugin_list_string_t   ends_with;
+  // The stream ends after so long; the client comes back.
+  plugin_option_u64_t   max_age_ms;
+  // What `hub.subscribers` tells of it. At most 16 KiB.
+  plugin_list_tuple2_string_string_t   attributes;
+  // Published when the stream begins.
+  wharf_host_sse_list_publication_t   on_open;
+  // Published when it has ended, however it did.
+  wharf_host_sse_list_publication_t   on_close;
+} wharf_host_sse_options_t;
+
+// A stream that is about to begin.
+typedef struct wharf_host_sse_event_stream_t {
+  // For the header `wharf-reply`.
+  plugin_string_t   token;
+  // Names it in `hub.subscribers` and as `except`.
+  plugin_string_t   id;
+  wharf_host_sse_resumption_t   resumption;
+  // The id of the event before the first that it will get; empty where that is not known.
+  plugin_string_t   last_id;
+} wharf_host_sse_event_stream_t;
+
+// How a stream begins that the plugin feeds.
+typedef struct wharf_host_sse_emitter_options_t {
+  // None: a comment every 15 seconds.
+  wharf_host_sse_option_heartbeat_t   heartbeat;
+  plugin_option_u32_t   retry;
+} wharf_host_sse_emitter_options_t;
+
+// Why an event is not sent.
+typedef struct wharf_host_sse_emit_error_t {
+  uint8_t tag;
+  union {
+    plugin_string_t     invalid;
+  } val;
+} wharf_host_sse_emit_error_t;
+
+// The client has left, or the stream has ended.
+#define WHARF_HOST_SSE_EMIT_ERROR_CLOSED 0
+// A field cannot be so; which and why.
+#define WHARF_HOST_SSE_EMIT_ERROR_INVALID 1
+
+typedef struct wharf_host_sse_own_emitter_t {
+  int32_t __handle;
+} wharf_host_sse_own_emitter_t;
+
+typedef struct wharf_host_sse_borrow_emitter_t {
+  int32_t __handle;
+} wharf_host_sse_borrow_emitter_t;
+
+typedef wharf_host_exchange_borrow_exchange_t wharf_host_sse_borrow_exchange_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    wharf_host_sse_event_stream_t ok;
+    wharf_host_sse_subscribe_error_t err;
+  } val;
+} wharf_host_sse_result_event_stream_subscribe_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    wharf_host_sse_emit_error_t err;
+  } val;
+} wharf_host_sse_result_void_emit_error_t;
+
+typedef struct {
+  plugin_string_t f0;
+  wharf_host_sse_own_emitter_t f1;
+} wharf_host_sse_tuple2_string_own_emitter_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    wharf_host_sse_tuple2_string_own_emitter_t ok;
+    wharf_host_sse_subscribe_error_t err;
+  } val;
+} wharf_host_sse_result_tuple2_string_own_emitter_subscribe_error_t;
+
 typedef wasi_http_types_own_incoming_request_t exports_wasi_http_incoming_handler_own_incoming_request_t;
 
 typedef wasi_http_types_own_response_outparam_t exports_wasi_http_incoming_handler_own_response_outparam_t;
@@ -1237,6 +1629,38 @@ extern bool wharf_host_exchange_open(plugin_string_t *token, wharf_host_exchange
 // The server's connections by state, now.
 extern void wharf_host_exchange_states(wharf_host_exchange_connection_states_t *ret);
 
+// Imported Functions from `wharf:host/hub@0.1.0`
+// Publishes. Answered when the event has its place in the order, with its id; on durable topics
+// when it is on disk.
+extern bool wharf_host_hub_publish(wharf_host_hub_publication_t *publication, plugin_string_t *ret, wharf_host_hub_publish_error_t *err);
+// The id of the latest event: what is read after this, and followed after that id, leaves no gap.
+extern void wharf_host_hub_position(plugin_string_t *ret);
+// What is kept of the events after `start`, at most `limit` of them (none: 1,000), oldest first.
+extern bool wharf_host_hub_history(wharf_host_hub_subscription_t *subscription, wharf_host_hub_start_t *start, uint32_t *maybe_limit, wharf_host_hub_past_t *ret, wharf_host_hub_subscribe_error_t *err);
+// Waits until there are such events, at most so many milliseconds; blocks. Empty where none came.
+extern bool wharf_host_hub_wait(wharf_host_hub_subscription_t *subscription, wharf_host_hub_start_t *start, uint32_t timeout_ms, wharf_host_hub_past_t *ret, wharf_host_hub_subscribe_error_t *err);
+// A response that the host holds until there is an event or the time is over. The plugin answers
+// with the header `wharf-reply` set to the string that is returned, and with the status and the
+// fields for the case that there is an event.
+extern bool wharf_host_hub_wait_reply(wharf_host_hub_borrow_exchange_t exchange, wharf_host_hub_poll_options_t *options, plugin_string_t *ret, wharf_host_hub_subscribe_error_t *err);
+// How many streams, sockets and polls would get a public event of this topic.
+extern bool wharf_host_hub_subscriber_count(plugin_string_t *topic, uint64_t *ret, wharf_host_hub_subscribe_error_t *err);
+// Who follows topics that begin so; at most 1,000.
+extern bool wharf_host_hub_subscribers(plugin_string_t *within, wharf_host_hub_list_subscriber_t *ret, wharf_host_hub_subscribe_error_t *err);
+
+// Imported Functions from `wharf:host/sse@0.1.0`
+// A stream that topics feed. It collects events from now on.
+extern bool wharf_host_sse_reply(wharf_host_sse_borrow_exchange_t exchange, wharf_host_sse_options_t *options, wharf_host_sse_event_stream_t *ret, wharf_host_sse_subscribe_error_t *err);
+// Sends an event; blocks while 64 events, or 256 KiB, wait for the client.
+extern bool wharf_host_sse_method_emitter_send(wharf_host_sse_borrow_emitter_t self, wharf_host_sse_event_t *event, wharf_host_sse_emit_error_t *err);
+// Sends a comment.
+extern bool wharf_host_sse_method_emitter_comment(wharf_host_sse_borrow_emitter_t self, plugin_string_t *text, wharf_host_sse_emit_error_t *err);
+// Whether the client has left or the server is draining.
+extern bool wharf_host_sse_method_emitter_closed(wharf_host_sse_borrow_emitter_t self);
+// A stream that the plugin feeds: a token for the header `wharf-reply`, and its own end. Events can
+// be sent at once; the call goes on until the emitter is dropped.
+extern bool wharf_host_sse_emit(wharf_host_sse_borrow_exchange_t exchange, wharf_host_sse_emitter_options_t *options, wharf_host_sse_tuple2_string_own_emitter_t *ret, wharf_host_sse_subscribe_error_t *err);
+
 // Exported Functions from `wasi:http/incoming-handler@0.2.12`
 void exports_wasi_http_incoming_handler_handle(exports_wasi_http_incoming_handler_own_incoming_request_t request, exports_wasi_http_incoming_handler_own_response_outparam_t response_out);
 
@@ -1449,6 +1873,88 @@ void wharf_host_exchange_option_push_options_free(wharf_host_exchange_option_pus
 void wharf_host_exchange_result_void_push_error_free(wharf_host_exchange_result_void_push_error_t *ptr);
 
 void wharf_host_exchange_result_own_exchange_open_error_free(wharf_host_exchange_result_own_exchange_open_error_t *ptr);
+
+void wharf_host_hub_payload_free(wharf_host_hub_payload_t *ptr);
+
+void wharf_host_hub_event_free(wharf_host_hub_event_t *ptr);
+
+void wharf_host_hub_publication_free(wharf_host_hub_publication_t *ptr);
+
+void wharf_host_hub_selector_free(wharf_host_hub_selector_t *ptr);
+
+void wharf_host_hub_list_selector_free(wharf_host_hub_list_selector_t *ptr);
+
+void wharf_host_hub_subscription_free(wharf_host_hub_subscription_t *ptr);
+
+void wharf_host_hub_start_free(wharf_host_hub_start_t *ptr);
+
+void wharf_host_hub_publish_error_free(wharf_host_hub_publish_error_t *ptr);
+
+void wharf_host_hub_subscribe_error_free(wharf_host_hub_subscribe_error_t *ptr);
+
+void wharf_host_hub_past_event_free(wharf_host_hub_past_event_t *ptr);
+
+void wharf_host_hub_list_past_event_free(wharf_host_hub_list_past_event_t *ptr);
+
+void wharf_host_hub_past_free(wharf_host_hub_past_t *ptr);
+
+void wharf_host_hub_poll_options_free(wharf_host_hub_poll_options_t *ptr);
+
+void wharf_host_hub_subscriber_free(wharf_host_hub_subscriber_t *ptr);
+
+void wharf_host_hub_result_string_publish_error_free(wharf_host_hub_result_string_publish_error_t *ptr);
+
+void wharf_host_hub_result_past_subscribe_error_free(wharf_host_hub_result_past_subscribe_error_t *ptr);
+
+void wharf_host_hub_result_string_subscribe_error_free(wharf_host_hub_result_string_subscribe_error_t *ptr);
+
+void wharf_host_hub_result_u64_subscribe_error_free(wharf_host_hub_result_u64_subscribe_error_t *ptr);
+
+void wharf_host_hub_list_subscriber_free(wharf_host_hub_list_subscriber_t *ptr);
+
+void wharf_host_hub_result_list_subscriber_subscribe_error_free(wharf_host_hub_result_list_subscriber_subscribe_error_t *ptr);
+
+void wharf_host_sse_event_free(wharf_host_sse_event_t *ptr);
+
+void wharf_host_sse_publication_free(wharf_host_sse_publication_t *ptr);
+
+void wharf_host_sse_subscription_free(wharf_host_sse_subscription_t *ptr);
+
+void wharf_host_sse_start_free(wharf_host_sse_start_t *ptr);
+
+void wharf_host_sse_subscribe_error_free(wharf_host_sse_subscribe_error_t *ptr);
+
+void wharf_host_sse_heartbeat_kind_free(wharf_host_sse_heartbeat_kind_t *ptr);
+
+void wharf_host_sse_heartbeat_free(wharf_host_sse_heartbeat_t *ptr);
+
+void wharf_host_sse_list_event_free(wharf_host_sse_list_event_t *ptr);
+
+void wharf_host_sse_option_heartbeat_free(wharf_host_sse_option_heartbeat_t *ptr);
+
+void wharf_host_sse_list_publication_free(wharf_host_sse_list_publication_t *ptr);
+
+void wharf_host_sse_options_free(wharf_host_sse_options_t *ptr);
+
+void wharf_host_sse_event_stream_free(wharf_host_sse_event_stream_t *ptr);
+
+void wharf_host_sse_emitter_options_free(wharf_host_sse_emitter_options_t *ptr);
+
+void wharf_host_sse_emit_error_free(wharf_host_sse_emit_error_t *ptr);
+
+extern void wharf_host_sse_emitter_drop_own(wharf_host_sse_own_emitter_t handle);
+
+extern void wharf_host_sse_emitter_drop_borrow(wharf_host_sse_borrow_emitter_t handle);
+
+extern wharf_host_sse_borrow_emitter_t wharf_host_sse_borrow_emitter(wharf_host_sse_own_emitter_t handle);
+
+void wharf_host_sse_result_event_stream_subscribe_error_free(wharf_host_sse_result_event_stream_subscribe_error_t *ptr);
+
+void wharf_host_sse_result_void_emit_error_free(wharf_host_sse_result_void_emit_error_t *ptr);
+
+void wharf_host_sse_tuple2_string_own_emitter_free(wharf_host_sse_tuple2_string_own_emitter_t *ptr);
+
+void wharf_host_sse_result_tuple2_string_own_emitter_subscribe_error_free(wharf_host_sse_result_tuple2_string_own_emitter_subscribe_error_t *ptr);
 
 // Sets the string `ret` to reference the input string `s` without copying it
 void plugin_string_set(plugin_string_t *ret, const char*s);

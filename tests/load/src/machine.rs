@@ -29,6 +29,46 @@ pub(crate) fn quiet() {
     }
 }
 
+/// Keeps this thread, and what it starts, to `place`.
+pub(crate) fn keep_to(place: Place) -> Result<()> {
+    let core = match place {
+        Place::ServerCore => 0,
+        Place::ClientCore => 1,
+        Place::Anywhere => return Ok(()),
+    };
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(core);
+    rustix::thread::sched_setaffinity(None, &cores).context("no such core")
+}
+
+/// Lets this process, and what it starts, open as many files as it may.
+pub(crate) fn allow_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if setrlimit(Resource::Nofile, limit).is_err() {
+        report::say("no right to open more files");
+    }
+}
+
+/// A process, its children and theirs.
+pub(crate) fn family(pid: u32) -> Vec<u32> {
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = family.get(next) {
+        let tasks = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten();
+        let children: Vec<u32> = tasks
+            .flatten()
+            .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+            .flat_map(|text| text.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+            .collect();
+        family.extend(children);
+        next += 1;
+    }
+    family
+}
+
 /// Whether a program is on the PATH.
 pub(crate) fn has(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -16,6 +16,7 @@ mod machine;
 #[path = "../native/mod.rs"]
 mod native;
 mod neighbours;
+mod realtime;
 mod reload;
 mod report;
 mod scenarios;
@@ -65,6 +66,9 @@ struct Options {
     /// The folder of test guests; `target/guests` by default.
     #[arg(long, env = "WHARF_GUESTS")]
     guests: Option<PathBuf>,
+    /// Of `realtime` only these; all by default.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    parts: Vec<realtime::Part>,
 }
 
 impl Options {
@@ -85,6 +89,7 @@ enum Name {
     Streams,
     Transfers,
     Files,
+    Realtime,
 }
 
 fn main() -> ExitCode {
@@ -112,6 +117,7 @@ fn main() -> ExitCode {
             Name::Streams => scenarios::streams(&options),
             Name::Transfers => transfer::transfers(&options),
             Name::Files => transfer::files(&options),
+            Name::Realtime => realtime::realtime(&options),
         };
         if ended(measured) != ExitCode::SUCCESS {
             code = ExitCode::FAILURE;

@@ -96,12 +96,18 @@ impl Server {
         let mut command = machine::placed("wasmtime", place);
         command.args(["serve", "-Scli", "--addr", &http]);
         command.args(arguments).arg(component);
+        Self::other(command, dir, http)
+    }
+
+    /// Another server, which has one listener and does not tell when it is up.
+    pub(crate) fn other(command: Command, dir: TempDir, http: String) -> Result<Self> {
         let child = started(command, &dir)?;
-        let server = Self { http, https: String::new(), admin: String::new(), child, dir };
+        let (https, admin) = Default::default();
+        let server = Self { http, https, admin, child, dir };
         let begun = Instant::now();
         while std::net::TcpStream::connect(&server.http).is_err() {
             if begun.elapsed() > READY_TIMEOUT {
-                bail!("wasmtime serve is not ready:\n{}", server.log());
+                bail!("the server is not ready:\n{}", server.log());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -138,16 +144,8 @@ impl Server {
         fs::write(&file, config)?;
         let mut command = machine::placed("nginx", place);
         command.arg("-p").arg(&here).arg("-c").arg(file);
-        let child = started(command, &dir)?;
-        let (http, admin) = Default::default();
-        let server = Self { http, https, admin, child, dir };
-        let begun = Instant::now();
-        while std::net::TcpStream::connect(&server.https).is_err() {
-            if begun.elapsed() > READY_TIMEOUT {
-                bail!("nginx is not ready:\n{}", server.log());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let mut server = Self::other(command, dir, https)?;
+        server.https = std::mem::take(&mut server.http);
         Ok(server)
     }
 
@@ -202,20 +200,23 @@ impl Server {
         self.dir.path()
     }
 
-    /// Processor time used so far, in microseconds.
+    /// Processor time used so far by it and the processes that it started, in microseconds.
     pub(crate) fn cpu_us(&self) -> Result<u64> {
-        machine::cpu_us(self.child.id())
+        machine::family(self.child.id()).into_iter().map(machine::cpu_us).sum()
+    }
+
+    fn pss_kib(&self) -> Result<u64> {
+        machine::family(self.child.id()).into_iter().map(machine::pss_kib).sum()
     }
 
     /// Memory in use, in KiB, once it has stopped to change: allocators and compilers give theirs
     /// back late.
     pub(crate) fn settled_pss_kib(&self) -> Result<u64> {
         let begun = Instant::now();
-        let pid = self.child.id();
-        let mut before = machine::pss_kib(pid)?;
+        let mut before = self.pss_kib()?;
         loop {
             std::thread::sleep(Duration::from_secs(1));
-            let now = machine::pss_kib(pid)?;
+            let now = self.pss_kib()?;
             if now.abs_diff(before) < 64 || begun.elapsed() > PSS_TIMEOUT {
                 return Ok(now);
             }

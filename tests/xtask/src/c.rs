@@ -19,6 +19,8 @@ const TARGET: &str = "wasm32-wasi";
 const LIBC: &str = "/usr/lib/wasm32-wasi/libc.a";
 /// Sources and objects, in the plugin's folder.
 const INPUTS: [&str; 3] = ["hello.c", "bindings/plugin.c", "bindings/plugin_component_type.o"];
+/// The server's interfaces that the bindings were made from.
+const INTERFACES: [&str; 3] = ["exchange.wit", "hub.wit", "sse.wit"];
 const HEADER: &str = "bindings/plugin.h";
 
 /// Builds the plugin into its folder, unless its sources are those of the last build.
@@ -26,9 +28,11 @@ const HEADER: &str = "bindings/plugin.h";
 /// # Errors
 /// When it does not build, or its bindings are older than the server's interfaces.
 pub fn build(root: &Path, plugin: &Path) -> Result<Built> {
-    let interface = fs::read(root.join("wit/exchange.wit")).context("no wit/exchange.wit")?;
-    if fs::read(plugin.join("wit/deps/wharf.wit"))? != interface {
-        bail!("wit/deps/wharf.wit is not wit/exchange.wit: copy it and make the bindings anew");
+    for name in INTERFACES {
+        let interface = fs::read(root.join("wit").join(name)).context(name)?;
+        if fs::read(plugin.join("wit/deps/wharf").join(name)).context(name)? != interface {
+            bail!("wit/deps/wharf/{name} is not wit/{name}: copy it and make the bindings anew");
+        }
     }
     let name = plugin.file_name().context("a plugin has a folder")?;
     let component = plugin.join(name).with_extension("wasm");

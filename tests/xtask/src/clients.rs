@@ -1,6 +1,6 @@
 //! Makes sure of the clients that others wrote and that the integration tests drive: programs of Debian's
-//! packages, npm's playwright-core, ws and undici, PyPI's aioquic and kosoku. `target/clients` leads to them. What cannot be had is
-//! told, here and by each test that goes without.
+//! packages, packages of npm's and PyPI's. `target/clients` leads to them. What cannot be had is told, here
+//! and by each test that goes without.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,16 +12,23 @@ use crate::run::{say, step, which};
 use crate::{debian, js, python};
 
 /// Programs, and Debian's packages that have them.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("curl", "curl"),
     ("nghttp", "nghttp2-client"),
     ("h2load", "nghttp2-client"),
     ("chromium", "chromium"),
+    // Symfony's client of Mercure, which most of those that are deployed are.
+    ("php", "php-cli"),
+    ("php", "php-symfony-mercure"),
+    ("php", "php-symfony-http-client"),
 ];
-/// With what speaks WebSocket on its streams.
-const AIOQUIC: &[&str] = &["aioquic==1.7.2", "wsproto==1.3.2"];
-/// Autobahn's cases for WebSocket servers.
-const KOSOKU: &[&str] = &["kosoku==0.1.0"];
+/// Environments by their folders' names; the first has what speaks WebSocket on aioquic's streams as well,
+/// the last Autobahn's cases for WebSocket servers.
+const PYPI: [(&str, &[&str]); 3] = [
+    ("python", &["aioquic==1.7.2", "wsproto==1.3.2"]),
+    ("mercure", &["mercure-publisher==0.1.0"]),
+    ("kosoku", &["kosoku==0.1.0"]),
+];
 /// Where scripts and `package.json` lie.
 const FOLDER: &str = "tests/clients";
 
@@ -36,12 +43,12 @@ pub fn ready(root: &Path) -> Result<()> {
         fs::create_dir_all(&folder)?;
         let sources = root.join(FOLDER);
         let packages = ["package.json", "package-lock.json"].map(|file| sources.join(file));
-        match js::installed(&packages, "playwright-core", "playwright-core")? {
+        match js::installed(&packages, "playwright-core and others", "playwright-core")? {
             Ok(modules) => link(&modules, &folder.join("node_modules"))?,
             Err(why) => say(&format!("SKIPPED tests with clients in JavaScript: {why}")),
         }
-        for (packages, name) in [(AIOQUIC, "python"), (KOSOKU, "kosoku")] {
-            match environment(packages)? {
+        for (name, packages) in PYPI {
+            match pypi(packages)? {
                 Ok(environment) => link(&environment, &folder.join(name))?,
                 Err(why) => say(&format!("SKIPPED tests with {}: {why}", packages.join(", "))),
             }
@@ -67,7 +74,7 @@ fn programs() {
     }
 }
 
-fn environment(packages: &[&str]) -> Result<Result<PathBuf, &'static str>> {
+fn pypi(packages: &[&str]) -> Result<Result<PathBuf, &'static str>> {
     match which("python3") {
         Some(python) => python::environment(&python, packages),
         None => Ok(Err("python3 is not installed")),

@@ -62,6 +62,34 @@ impl Pattern {
         self.covers(&Self { text: format!("{whole}*").into(), open: true })
     }
 
+    /// Whether any topic of `other` is one of this pattern.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (mut own, mut theirs) =
+            (self.text.split('/').peekable(), other.text.split('/').peekable());
+        loop {
+            let (own_segment, their_segment) = match (own.next(), theirs.next()) {
+                (Some(own), Some(theirs)) => (own, theirs),
+                (None, None) => return true,
+                _ => return false,
+            };
+            let is_open =
+                self.open && own.peek().is_none() || other.open && theirs.peek().is_none();
+            if is_open {
+                return true;
+            }
+            if own_segment != "*" && their_segment != "*" && own_segment != their_segment {
+                return false;
+            }
+        }
+    }
+
+    /// Whether any topic that begins with `prefix` is one of this pattern; true where that is not
+    /// certain.
+    pub fn overlaps_prefix(&self, prefix: &str) -> bool {
+        let whole = prefix.rfind('/').map_or("", |end| &prefix[..=end]);
+        self.overlaps(&Self { text: format!("{whole}*").into(), open: true })
+    }
+
     fn walk(&self, theirs: &str, same: impl Fn(&str, &str) -> bool) -> bool {
         let mut theirs = theirs.split('/');
         let mut own = self.text.split('/').peekable();

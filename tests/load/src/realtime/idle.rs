@@ -1,0 +1,145 @@
+//! What ten thousand event streams cost that get nothing.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{ClientConnection, StreamOwned};
+use serde_json::Value;
+
+use super::peers::Peer;
+use super::resting;
+use super::subscribers::Subscribers;
+use crate::report::{figure, say};
+use crate::{Options, h3_client};
+
+/// Streams.
+const STREAMS: usize = 10_000;
+/// Opened first: they pay for what is not the connections' own (an instance, pages of code).
+const FIRST: usize = 20;
+/// How long they are watched: longer than the time between two signs of life.
+const REST: Duration = Duration::from_secs(20);
+/// Streams on one HTTP/2 connection.
+const STREAMS_H2: usize = 250;
+/// With TLS the client has much to do for each.
+const STREAMS_TLS: usize = 4_000;
+
+/// Over HTTP/1.1, in the clear.
+pub(super) fn streams(peers: &[Peer]) -> Result<()> {
+    say(&format!("\n{STREAMS} idle event streams over HTTP/1.1"));
+    for peer in peers {
+        let first = peer.subscribers(FIRST).context(peer.name)?;
+        let before = peer.server.settled_pss_kib()?;
+        let begun = Instant::now();
+        let mut subscribers = Subscribers::open(&peer.server.http, &peer.subscription(), STREAMS)
+            .context(peer.name)?;
+        let opened = begun.elapsed();
+        let after = peer.server.settled_pss_kib()?;
+        told(peer.name, before, after, STREAMS, opened);
+        let share = resting(peer, &mut subscribers, REST).context(peer.name)?;
+        figure(&format!("{}:   processor while idle", peer.name), &format!("{share:.1} %"));
+        if !peer.server.admin.is_empty() {
+            held(&peer.server.admin)?;
+        }
+        drop((first, subscribers));
+    }
+    Ok(())
+}
+
+/// With TLS, and over HTTP/2.
+pub(super) fn others(options: &Options) -> Result<()> {
+    say(&format!("\n{STREAMS_TLS} idle event streams over HTTP/1.1 with TLS"));
+    let peer = Peer::wharf(options)?;
+    let first = encrypted(&peer, FIRST)?;
+    let before = peer.server.settled_pss_kib()?;
+    let begun = Instant::now();
+    let subscribers = encrypted(&peer, STREAMS_TLS)?;
+    let opened = begun.elapsed();
+    told(peer.name, before, peer.server.settled_pss_kib()?, STREAMS_TLS, opened);
+    drop((first, subscribers, peer));
+
+    say(&format!("\n{STREAMS} idle event streams over HTTP/2, {STREAMS_H2} on a connection"));
+    let peer = Peer::wharf(options)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let first = runtime.block_on(multiplexed(&peer, FIRST, 1))?;
+    let before = peer.server.settled_pss_kib()?;
+    let begun = Instant::now();
+    let connections = STREAMS / STREAMS_H2;
+    let streams = runtime.block_on(multiplexed(&peer, STREAMS_H2, connections))?;
+    let opened = begun.elapsed();
+    told(peer.name, before, peer.server.settled_pss_kib()?, STREAMS, opened);
+    held(&peer.server.admin)?;
+    drop((first, streams));
+    Ok(())
+}
+
+fn told(name: &str, before: u64, after: u64, count: usize, took: Duration) {
+    let each = (after.saturating_sub(before) * 1024) as f64 / count as f64;
+    figure(&format!("{name}: memory of each"), &format!("{each:.0} bytes"));
+    let rate = count as f64 / took.as_secs_f64();
+    figure(&format!("{name}:   opened"), &format!("{rate:.0} a second"));
+}
+
+/// No instance works for them.
+fn held(admin: &str) -> Result<()> {
+    let mut stream = TcpStream::connect(admin)?;
+    stream.write_all(b"GET /plugins HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let from = answer.find('[').context("no list of plugins")?;
+    let until = answer.rfind(']').context("no list of plugins")?;
+    let plugins: Value = serde_json::from_str(&answer[from..=until])?;
+    let sum = |key: &str| -> u64 {
+        let plugins = plugins.as_array().into_iter().flatten();
+        plugins.filter_map(|plugin| plugin[key].as_u64()).sum()
+    };
+    let (calls, instances) = (sum("in_flight"), sum("instances"));
+    figure("wharf:   calls in its instances", &format!("{calls} in {instances}"));
+    Ok(())
+}
+
+/// Streams over TLS, whose responses have begun.
+fn encrypted(peer: &Peer, count: usize) -> Result<Vec<StreamOwned<ClientConnection, TcpStream>>> {
+    let config = Arc::new(h3_client::trusting(b"http/1.1")?);
+    let mut streams = Vec::with_capacity(count);
+    let mut head = [0; 16 * 1024];
+    for _ in 0..count {
+        let name = "localhost".try_into()?;
+        let connection = ClientConnection::new(Arc::clone(&config), name)?;
+        let mut stream = StreamOwned::new(connection, TcpStream::connect(&peer.server.https)?);
+        stream.write_all(&peer.subscription())?;
+        let read = stream.read(&mut head)?;
+        ensure!(head[..read].starts_with(b"HTTP/1.1 200"), "refused");
+        streams.push(stream);
+    }
+    Ok(streams)
+}
+
+type Held = (hyper::client::conn::http2::SendRequest<Empty<Bytes>>, Vec<hyper::body::Incoming>);
+
+/// Connections with so many streams each, whose responses have begun.
+async fn multiplexed(peer: &Peer, streams: usize, connections: usize) -> Result<Vec<Held>> {
+    let mut held = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        let stream = tokio::net::TcpStream::connect(&peer.server.http).await?;
+        let handshake =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (mut sender, connection) = handshake.await?;
+        #[expect(clippy::disallowed_methods, reason = "ends with the client's runtime")]
+        tokio::spawn(connection);
+        let mut bodies = Vec::with_capacity(streams);
+        for _ in 0..streams {
+            let request = http::Request::get(format!("http://{}/load/events", peer.server.http));
+            let response = sender.send_request(request.body(Empty::new())?).await?;
+            ensure!(response.status() == 200, "status {}", response.status());
+            bodies.push(response.into_body());
+        }
+        held.push((sender, bodies));
+    }
+    Ok(held)
+}
