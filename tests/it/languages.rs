@@ -13,13 +13,20 @@ use wharf_tests::{Incoming, Protocol, TestServer};
 /// How long something may take that is to happen.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A server with the middleware of the samples and some of them; `None` where one is not built.
-async fn server(names: &[&str]) -> Option<TestServer> {
+/// One server for all: the engines of JavaScript and Python take a minute to compile on a busy machine.
+#[tokio::test]
+async fn samples_in_other_languages_use_the_realtime_interfaces() {
     let mut builder = TestServer::builder().sample("headers");
-    for name in names {
-        builder = builder.sample_unless_skipped(name)?;
+    for name in ["hello-js", "hello-python", "hello-c"] {
+        let Some(with) = builder.sample_unless_skipped(name) else { return };
+        builder = with;
     }
-    Some(builder.start().await)
+    let server = builder.start().await;
+
+    events_reach_the_streams_of_each_language(&server).await;
+    streams_that_a_plugin_feeds_end_its_work_when_the_client_leaves(&server).await;
+    web_sockets_echo_and_refuse_what_is_none(&server).await;
+    events_that_cannot_be_so_are_refused(&server).await;
 }
 
 /// The next event: its fields that are no `retry`, by line.
@@ -45,10 +52,8 @@ async fn publish(server: &TestServer, language: &str, text: &str) -> Vec<String>
     vec!["event: greeting".to_owned(), format!("id: {id}"), format!("data: {text}")]
 }
 
-/// One server for each language alone would compile the two engines twice.
-#[tokio::test]
-async fn events_reach_the_streams_of_each_language_and_streams_go_on_where_they_were() {
-    let Some(server) = server(&["hello-js", "hello-python", "hello-c"]).await else { return };
+/// And streams go on where their clients were.
+async fn events_reach_the_streams_of_each_language(server: &TestServer) {
     let languages = ["js", "python", "c"];
     let mut streams = Vec::new();
     for language in languages {
@@ -65,7 +70,7 @@ async fn events_reach_the_streams_of_each_language_and_streams_go_on_where_they_
 
     let mut published = Vec::new();
     for language in languages {
-        published.push(publish(&server, language, &format!("from {language}")).await);
+        published.push(publish(server, language, &format!("from {language}")).await);
     }
 
     for (language, _, stream) in &mut streams {
@@ -84,9 +89,7 @@ async fn events_reach_the_streams_of_each_language_and_streams_go_on_where_they_
     }
 }
 
-#[tokio::test]
-async fn streams_that_a_plugin_feeds_end_its_work_when_the_client_leaves() {
-    let Some(server) = server(&["hello-js", "hello-python"]).await else { return };
+async fn streams_that_a_plugin_feeds_end_its_work_when_the_client_leaves(server: &TestServer) {
     for (language, name) in [("js", "hello-js"), ("python", "hello-python")] {
         let mut client = server.h1().await;
         let mut stream = client.open(&format!("/{language}/clock")).await;
@@ -102,9 +105,7 @@ async fn streams_that_a_plugin_feeds_end_its_work_when_the_client_leaves() {
     }
 }
 
-#[tokio::test]
-async fn web_sockets_of_each_language_echo_and_refuse_what_is_none() {
-    let Some(server) = server(&["hello-js", "hello-python"]).await else { return };
+async fn web_sockets_echo_and_refuse_what_is_none(server: &TestServer) {
     let address = server.http.unwrap();
     for path in ["/js/ws", "/python/ws"] {
         let mut socket = WebSocket::open(address, path).await;
@@ -128,17 +129,15 @@ async fn web_sockets_of_each_language_echo_and_refuse_what_is_none() {
     }
 }
 
-#[tokio::test]
-async fn events_that_cannot_be_so_are_refused_in_each_language() {
-    let Some(server) = server(&["hello-python", "hello-c"]).await else { return };
-    let mut client = server.h1().await;
+async fn events_that_cannot_be_so_are_refused(server: &TestServer) {
     for path in ["/python/events", "/c/events"] {
-        let large = client.post(path, vec![b'x'; 70_000]).await;
+        let large = server.h1().await.post(path, vec![b'x'; 70_000]).await;
+        let mut client = server.h1().await;
         let put = client.request(Method::PUT, path).body(Bytes::new()).unwrap();
         let put = client.send(put).await;
 
         assert_eq!((large.status.as_u16(), put.status.as_u16()), (413, 405), "{path}");
     }
-    let no_text = client.post("/c/events", vec![0xff]).await;
+    let no_text = server.h1().await.post("/c/events", vec![0xff]).await;
     assert_eq!(no_text.status, 400);
 }

@@ -382,3 +382,97 @@ fn weight(draft: &Draft) -> usize {
     let fields: usize = fields.iter().map(|(name, value)| FIELD + name.len() + value.len()).sum();
     OVERHEAD + topics + own + fields + data.bytes().len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_as_they_are_written() {
+        for (run, durable, volatile) in [(0, 0, 0), (u32::MAX, 1, 2), (7, i64::MAX as u64, 0)] {
+            let id = EventId { run: Run(run), durable, volatile };
+
+            assert_eq!(EventId::parse(&id.to_string()), Some(id));
+        }
+        for text in [
+            "",
+            "-",
+            "--",
+            "1-2",
+            "1-2-3-4",
+            "1-2-",
+            "-1-2-3",
+            "+1-2-3",
+            "1-2-x",
+            "1-2-3 ",
+            "A-2-3",
+            "100000000-0-0",
+            "1-8000000000000000-0",
+            "1-0-ffffffffffffffff",
+            "1-2-00000000000000000001-",
+            "1-11111111111111111-0",
+            "\u{661}-0-0",
+        ] {
+            assert_eq!(EventId::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_an_event_can_break_a_line() {
+        for value in ["", "a\nb", "a\rb", "a\0b", "a\u{7f}", "a\u{85}b", &"x".repeat(256)] {
+            for part in ["id", "name"] {
+                let mut content = Content::text("x");
+                let field = if part == "id" { &mut content.id } else { &mut content.name };
+                *field = Some(value.into());
+
+                let refused = content.check();
+
+                assert!(
+                    matches!(refused, Err(EventError::Invalid { part: named, .. }) if named == part),
+                    "{part} {value:?}: {refused:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused() {
+        let fields = |count: usize, length: usize| Content {
+            fields: (0..count).map(|_| ("x".into(), "y".repeat(length).into())).collect(),
+            ..Content::text("")
+        };
+        let data = |length: usize| Content::text("x".repeat(length));
+        for (content, fits) in [
+            (data(MAX_DATA_BYTES), true),
+            (data(MAX_DATA_BYTES + 1), false),
+            (fields(16, 10), true),
+            (fields(17, 10), false),
+            (fields(1, 4096), false),
+        ] {
+            assert_eq!(content.check().is_ok(), fits, "{} fields", content.fields.len());
+        }
+        let topic = Topic::parse("a").unwrap();
+        let alternates = |count| vec![topic.clone(); count];
+        assert!(Draft::new(topic.clone(), alternates(16), data(0)).is_ok());
+        assert!(Draft::new(topic.clone(), alternates(17), data(0)).is_err());
+    }
+
+    #[test]
+    fn all_that_an_event_holds_is_weighed() {
+        let place = EventId { run: Run(1), durable: 0, volatile: 1 };
+        let weight = |content: Content| {
+            let draft = Draft::new(Topic::parse("a").unwrap(), Vec::new(), content).unwrap();
+            Event::new(place, false, 0, draft).weight()
+        };
+        let fields = Box::new([("x".into(), "y".repeat(4000).into())]);
+
+        let plain = weight(Content::text(""));
+
+        assert!(weight(Content { fields, ..Content::text("") }) >= plain + 4000);
+        assert!(
+            weight(Content { id: Some("i".repeat(255).into()), ..Content::text("") })
+                >= plain + 510
+        );
+        assert_eq!(weight(Content::text("x".repeat(1000))), plain + 1000);
+    }
+}

@@ -482,3 +482,7 @@ fn distinct(event: &Event) -> Vec<Topic> {
     }
     topics
 }
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

@@ -170,3 +170,131 @@ fn key(subscription: &Subscription, selector: &Selector) -> Key {
     };
     (selector.kind(), selector.as_str().into(), within.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::event::{Content, Draft, Run, SubscriberId};
+    use crate::hub::Hub;
+    use crate::subscriber::Next;
+
+    fn subscription(within: &str, topics: &[(SelectorKind, &str)]) -> Subscription {
+        Subscription::new(within, topics.iter().copied(), []).unwrap()
+    }
+
+    fn live(shard: &mut Shard, hub: &Hub, id: u128, subscription: Subscription) -> Arc<Subscriber> {
+        let subscriber = Subscriber::new(SubscriberId(id), subscription, hub.position());
+        subscriber.refill(Vec::new(), hub.position(), true);
+        shard.add(&subscriber);
+        subscriber
+    }
+
+    fn publish(hub: &mut Hub, shard: &Shard, topics: &[&str]) {
+        let mut topics = topics.iter().map(|name| Topic::parse(name).unwrap());
+        let draft =
+            Draft::new(topics.next().unwrap(), topics.collect(), Content::text("")).unwrap();
+        shard.offer(&hub.publish(draft, 0), &mut Vec::new());
+    }
+
+    fn count(subscriber: &Subscriber) -> usize {
+        std::iter::from_fn(|| match subscriber.next(Waker::noop()) {
+            Next::Event(event) => Some(event),
+            _ => None,
+        })
+        .count()
+    }
+
+    #[test]
+    fn an_event_comes_once_however_many_selectors_match() {
+        let (mut hub, mut shard) = (Hub::new(Run(1)), Shard::default());
+        let every = [
+            (SelectorKind::Exact, "a/1"),
+            (SelectorKind::Pattern, "a/*"),
+            (SelectorKind::Pattern, "*"),
+        ];
+        let one = live(&mut shard, &hub, 1, subscription("", &every));
+        let same = live(&mut shard, &hub, 2, subscription("", &every[1..2]));
+
+        publish(&mut hub, &shard, &["a/1", "a/2", "a/1"]);
+
+        assert_eq!((count(&one), count(&same)), (1, 1));
+        assert_eq!(shard.audience(&Topic::parse("a/1").unwrap()), 2);
+        assert_eq!((shard.all().len(), shard.len()), (2, 2));
+    }
+
+    #[test]
+    fn one_of_two_with_the_same_selector_leaves() {
+        let (mut hub, mut shard) = (Hub::new(Run(1)), Shard::default());
+        let selector = [(SelectorKind::Pattern, "a/*")];
+        let leaves = live(&mut shard, &hub, 1, subscription("", &selector));
+        let stays = live(&mut shard, &hub, 2, subscription("", &selector));
+
+        shard.remove(&leaves);
+        publish(&mut hub, &shard, &["a/1"]);
+
+        assert_eq!((count(&leaves), count(&stays)), (0, 1));
+        assert_eq!(shard.audience(&Topic::parse("a/1").unwrap()), 1);
+        shard.remove(&stays);
+        assert!(shard.is_empty() && shard.others.is_empty());
+    }
+
+    #[test]
+    fn selectors_that_begin_elsewhere_are_others() {
+        let (mut hub, mut shard) = (Hub::new(Run(1)), Shard::default());
+        let template = [(SelectorKind::UriTemplate, "/books/{id}")];
+        let one = live(&mut shard, &hub, 1, subscription("m/", &template));
+        let other = live(&mut shard, &hub, 2, subscription("n/", &template));
+
+        publish(&mut hub, &shard, &["m//books/1"]);
+
+        assert_eq!((count(&one), count(&other)), (1, 0));
+    }
+
+    #[test]
+    fn thousands_who_left_are_swept_out() {
+        let (hub, mut shard) = (Hub::new(Run(1)), Shard::default());
+        let selector = [(SelectorKind::Exact, "a")];
+        let all: Vec<_> =
+            (0..10_000).map(|id| live(&mut shard, &hub, id, subscription("", &selector))).collect();
+
+        for (index, subscriber) in all.iter().enumerate() {
+            shard.remove(subscriber);
+            let kept = shard.exact.values().map(|group| group.members.len()).sum::<usize>();
+            assert!(kept <= 2 * (all.len() - index), "{kept} after {index}");
+        }
+
+        assert!(shard.exact.is_empty());
+    }
+
+    #[test]
+    fn whoever_left_follows_nothing_any_more() {
+        let (hub, mut shard) = (Hub::new(Run(1)), Shard::default());
+        let gone = live(&mut shard, &hub, 1, subscription("", &[(SelectorKind::Exact, "a")]));
+        shard.remove(&gone);
+
+        shard.change(&gone, subscription("", &[(SelectorKind::Exact, "b")]), hub.position());
+
+        assert!(shard.exact.is_empty());
+    }
+
+    #[test]
+    fn what_is_followed_changes() {
+        let (mut hub, mut shard) = (Hub::new(Run(1)), Shard::default());
+        let (a, b) = ([(SelectorKind::Exact, "a")], [(SelectorKind::Exact, "b")]);
+        let one = live(&mut shard, &hub, 1, subscription("", &a));
+        let topics = subscription("", &b).topics().to_vec();
+        // The same selector twice is one.
+        let twice = one.subscription().with_topics([topics.clone(), topics].concat()).unwrap();
+
+        shard.change(&one, twice, hub.position());
+        publish(&mut hub, &shard, &["a"]);
+        publish(&mut hub, &shard, &["b"]);
+
+        assert_eq!(count(&one), 1);
+        assert_eq!(shard.exact.keys().map(Topic::as_str).collect::<Vec<_>>(), ["b"]);
+        shard.remove(&one);
+        assert!(shard.exact.is_empty());
+    }
+}

@@ -259,3 +259,183 @@ impl Inner {
         topics.any(|one| event.topics().any(|topic| self.subscription.selects(one, topic.as_str())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Content, Draft, Run};
+    use crate::hub::{Hub, Start};
+    use crate::selector::SelectorKind;
+    use crate::shard::Shard;
+    use crate::topic::Topic;
+
+    struct Desk {
+        hub: Hub,
+        shard: Shard,
+        subscriber: Arc<Subscriber>,
+        wake: Vec<Waker>,
+    }
+
+    fn subscription(topics: &[&str]) -> Subscription {
+        let topics = topics.iter().map(|topic| (SelectorKind::Exact, *topic));
+        Subscription::new("", topics, [(SelectorKind::Exact, "private")]).unwrap()
+    }
+
+    fn desk() -> Desk {
+        let (hub, mut shard) = (Hub::new(Run(1)), Shard::default());
+        let subscriber = Subscriber::new(SubscriberId(1), subscription(&["a"]), hub.position());
+        subscriber.refill(Vec::new(), hub.position(), true);
+        shard.add(&subscriber);
+        Desk { hub, shard, subscriber, wake: Vec::new() }
+    }
+
+    impl Desk {
+        fn publish(&mut self, topic: &str, data: &str) -> Arc<Event> {
+            let topic = Topic::parse(topic).unwrap();
+            let draft = Draft::new(topic, Vec::new(), Content::text(data)).unwrap();
+            let event = self.hub.publish(draft, 0);
+            self.shard.offer(&event, &mut self.wake);
+            event
+        }
+
+        /// All that is queued, then the place that is to be read on from, if any.
+        fn take(&self) -> (usize, Option<EventId>) {
+            let mut taken = 0;
+            loop {
+                match self.subscriber.next(Waker::noop()) {
+                    Next::Event(_) => taken += 1,
+                    Next::Behind(cursor) => return (taken, Some(cursor)),
+                    Next::Nothing | Next::Ended => return (taken, None),
+                }
+            }
+        }
+
+        fn refill(&self, cursor: EventId) {
+            let subscription = self.subscriber.subscription();
+            let replay = self.hub.replay(&subscription, cursor, 64, self.hub.losses());
+            self.subscriber.refill(replay.events, replay.cursor, replay.head);
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_full_is_dropped_and_the_history_read() {
+        let mut desk = desk();
+        desk.publish("b", "before");
+        for _ in 0..=MAX_QUEUED {
+            desk.publish("a", "x");
+        }
+
+        let (taken, cursor) = desk.take();
+
+        // What it was not to get is behind it: only what it missed is asked for.
+        assert_eq!((taken, cursor.map(|cursor| cursor.volatile)), (0, Some(1)));
+        desk.refill(cursor.unwrap());
+        assert_eq!(desk.take().0, MAX_QUEUED);
+        desk.refill(desk.take().1.unwrap());
+        assert_eq!(desk.take(), (1, None));
+    }
+
+    #[test]
+    fn a_queue_is_bounded_by_bytes_too() {
+        let mut desk = desk();
+        let large = "x".repeat(MAX_QUEUED_BYTES / 2);
+        for _ in 0..2 {
+            desk.publish("a", &large);
+        }
+        let (taken, cursor) = desk.take();
+        assert_eq!(taken, 0);
+
+        desk.refill(cursor.unwrap());
+
+        // The history's events, too: one of them always, for it could never be sent else.
+        let (taken, cursor) = desk.take();
+        assert_eq!((taken, cursor.is_some()), (1, true));
+        desk.refill(cursor.unwrap());
+        assert_eq!(desk.take(), (1, None));
+    }
+
+    #[test]
+    fn one_event_that_is_larger_than_all_room_is_taken() {
+        let mut desk = desk();
+        desk.publish("a", &"x".repeat(MAX_QUEUED_BYTES * 2));
+
+        assert_eq!(desk.take(), (1, None));
+    }
+
+    #[test]
+    fn a_selector_that_is_joined_counts_from_then_on() {
+        let mut desk = desk();
+        desk.publish("a", "first");
+        desk.publish("b", "before it was followed");
+        let position = desk.hub.position();
+
+        desk.shard.change(&desk.subscriber, subscription(&["a", "b"]), position);
+        for _ in 0..MAX_QUEUED {
+            desk.publish("b", "after");
+        }
+
+        let (taken, cursor) = desk.take();
+        assert_eq!(taken, 0);
+        desk.refill(cursor.unwrap());
+        assert_eq!(desk.take().0, MAX_QUEUED);
+        desk.refill(desk.take().1.unwrap());
+        assert_eq!(desk.take(), (1, None));
+    }
+
+    #[test]
+    fn what_another_process_sent_does_not_come_again() {
+        let mut hub = Hub::new(Run(2));
+        let ahead = EventId { run: Run(2), durable: 2, volatile: 0 };
+        let subscriber = Subscriber::new(SubscriberId(1), subscription(&["a"]), ahead);
+        subscriber.refill(Vec::new(), hub.position(), true);
+        let mut shard = Shard::default();
+        shard.add(&subscriber);
+
+        for number in 1..=3 {
+            let draft = Draft::new(Topic::parse("a").unwrap(), Vec::new(), Content::text(""));
+            let event = hub.deliver(number, draft.unwrap(), 0, 0).unwrap();
+            shard.offer(&event, &mut Vec::new());
+        }
+
+        let Next::Event(event) = subscriber.next(Waker::noop()) else {
+            panic!("it gets the third")
+        };
+        assert_eq!(event.id().durable, 3);
+        assert!(matches!(subscriber.next(Waker::noop()), Next::Nothing));
+    }
+
+    #[test]
+    fn whoever_is_told_to_end_gets_what_is_queued_and_no_more() {
+        let mut desk = desk();
+        desk.publish("a", "x");
+        desk.subscriber.end();
+        desk.publish("a", "y");
+
+        assert_eq!(desk.take(), (1, None));
+        assert!(matches!(desk.subscriber.next(Waker::noop()), Next::Ended));
+    }
+
+    #[test]
+    fn only_who_waits_is_woken_and_only_once() {
+        let mut desk = desk();
+        desk.publish("a", "x");
+        assert_eq!(desk.wake.len(), 0);
+        desk.take();
+
+        desk.publish("a", "x");
+        desk.publish("a", "x");
+        desk.publish("b", "x");
+
+        assert_eq!(desk.wake.len(), 1);
+    }
+
+    #[test]
+    fn start_now_has_nothing_of_before() {
+        let mut desk = desk();
+        desk.publish("a", "x");
+
+        let (cursor, _) = desk.hub.begin(&subscription(&["a"]), &Start::Now);
+
+        assert!(desk.hub.replay(&subscription(&["a"]), cursor, 9, 0).events.is_empty());
+    }
+}

@@ -186,3 +186,48 @@ pub fn selectors(
     }
     Ok(selectors.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(texts: &[&str]) -> Vec<Pattern> {
+        texts.iter().map(|text| Pattern::parse(text).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_subscription_is_not_without_end() {
+        let names: Vec<String> = (0..10_000).map(|index| format!("t/{index}")).collect();
+        let of = |count: usize| {
+            let topics = names[..count].iter().map(|name| (SelectorKind::Exact, name.as_str()));
+            Subscription::new("", topics, []).map(|subscription| subscription.topics().len())
+        };
+
+        assert_eq!(of(0), Err(SubscriptionError::Nothing));
+        assert_eq!(of(MAX_SELECTORS), Ok(MAX_SELECTORS));
+        assert_eq!(of(10_000), Err(SubscriptionError::TooMany));
+    }
+
+    #[test]
+    fn a_subscription_is_held_against_every_grant() {
+        let template = (SelectorKind::UriTemplate, "/{id}");
+        let pattern = |text| (SelectorKind::Pattern, text);
+        let exact = |text| (SelectorKind::Exact, text);
+        for (within, topics, grants, expected) in [
+            ("", vec![exact("a/1")], &["a/*"][..], true),
+            ("", vec![exact("a/1"), exact("b")], &["a/*"], false),
+            ("", vec![exact("a/1"), exact("b")], &["a/*", "b"], true),
+            ("", vec![pattern("*")], &["a/*"], false),
+            ("a/", vec![pattern("*")], &["a/*"], true),
+            ("a/", vec![exact("../b")], &["a/*"], true),
+            ("m/", vec![template], &["m/*"], true),
+            ("m", vec![template], &["m/*"], false),
+            ("", vec![template], &["m/*"], false),
+            ("", vec![template], &["*"], true),
+        ] {
+            let subscription = Subscription::new(within, topics.clone(), []).unwrap();
+
+            assert_eq!(subscription.is_within(&patterns(grants)), expected, "{within} {topics:?}");
+        }
+    }
+}

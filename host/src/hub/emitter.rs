@@ -121,6 +121,8 @@ impl Queue {
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Poll::Ready(sent) = self.receiver.poll_recv(cx) {
+            // A plugin that watches ends its stream itself, at the very beginning of the drain.
+            self.cut_off = sent.is_none() && self.hub.drain.is_draining();
             return Poll::Ready(sent.map(|(framed, _room)| framed));
         }
         ready!(self.cut.as_mut().poll(cx));

@@ -271,10 +271,16 @@ impl Hub {
         }
         for written in foreign.records {
             self.log.delivered(written.number);
-            if let Ok(draft) = record::read(&written.event)
-                && let Some(event) = core.deliver(written.number, draft, written.at, now())
-            {
-                self.spread(&event);
+            match record::read(&written.event) {
+                Ok(draft) => {
+                    if let Some(event) = core.deliver(written.number, draft, written.at, now()) {
+                        self.spread(&event);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(number = written.number, %error, "a durable event cannot be read");
+                    core.know_missing(None, written.number);
+                }
             }
         }
         let (number, draft, at) = own?;

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -129,8 +129,9 @@ impl Plugin {
         self.world.schedule_events.is_some()
     }
 
-    /// Tells the guest, in one of the instances of `core`, and waits until it has returned. Waits for a
-    /// place like a request does. `exchange` is the event's own ([`Exchange::of_event`]).
+    /// Tells the guest, in one of the instances of `core`, and waits until it has returned or, where it
+    /// took too long, is stopped: what comes next is not beside it. Waits for a place like a request
+    /// does. `exchange` is the event's own ([`Exchange::of_event`]).
     ///
     /// Failures are counted and logged here.
     ///
@@ -179,14 +180,35 @@ impl Plugin {
         let (reply, told) = oneshot::channel();
         let mut guard = AbandonGuard::new(Arc::clone(&call));
         let (work, reply) = (Work::Event(event), Reply::Event(reply));
-        self.sets[core].dispatch(Job { call, work, reply, permit, retried: false });
+        let job = Job { call: Arc::clone(&call), work, reply, permit, retried: false };
+        self.sets[core].dispatch(job);
         match tokio::time::timeout(timeout, told).await {
             Ok(Ok(told)) => {
                 guard.disarm();
                 told
             }
             Ok(Err(_dropped)) => Err(Failure::Trap { message: "its instance was dropped".into() }),
-            Err(_elapsed) => Err(Failure::Timeout { after: timeout }),
+            Err(_elapsed) => {
+                drop(guard);
+                until_over(&call).await;
+                Err(Failure::Timeout { after: timeout })
+            }
+        }
+    }
+}
+
+/// How often, and how long, an abandoned call's end is looked for. Beside calls that somebody waits for
+/// it goes on until they are over.
+const OVER_POLL: Duration = Duration::from_millis(25);
+const OVER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Waits until an abandoned call is over, or it is plain that it will not begin.
+async fn until_over(call: &Call) {
+    let looks = OVER_LIMIT.as_millis() / OVER_POLL.as_millis();
+    for _ in 0..looks {
+        tokio::time::sleep(OVER_POLL).await;
+        if call.is_over() || call.worker.get().is_none() {
+            return;
         }
     }
 }

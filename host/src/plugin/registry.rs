@@ -471,9 +471,12 @@ impl Registry {
         let mut entries = self.entries.lock();
         let Some(entry) = entries.remove(name) else { return };
         let _published = self.settle(&mut entries);
+        if let Some(plugin) = &entry.serving {
+            // Under the lock: one of the same name that comes now says something else of them.
+            plugin.forget_topics();
+        }
         drop(entries);
         if let Some(plugin) = entry.serving {
-            plugin.forget_topics();
             plugin.retire(RETIRE_GRACE);
             self.metrics.reloaded(name, Reload::Removed, begun.elapsed());
             tracing::info!(plugin = name, "removed");

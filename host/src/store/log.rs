@@ -352,3 +352,7 @@ impl<F: FnOnce(Foreign, u64) + Send> Write for Append<F> {
         let _asker_left = self.reply.send(result);
     }
 }
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

@@ -294,11 +294,10 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
 /// the WebSocket protocol is named (RFC 6455 §4.4), that would: the engines of JavaScript guests let
 /// nobody set `Upgrade`.
 fn write_required_upgrade(out: &mut Vec<u8>, headers: &HeaderMap) {
-    const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
-    let named = headers.get(UPGRADE).cloned();
-    let protocols = named.or_else(|| headers.get(SEC_WEBSOCKET_VERSION).map(|_| WEBSOCKET));
-    if let Some(protocols) = protocols {
-        write_field(out, &UPGRADE, &protocols);
+    let websocket = HeaderValue::from_static("websocket");
+    let implied = headers.contains_key(SEC_WEBSOCKET_VERSION).then_some(&websocket);
+    if let Some(protocols) = headers.get(UPGRADE).or(implied) {
+        write_field(out, &UPGRADE, protocols);
         out.extend_from_slice(b"connection: upgrade\r\n");
     }
 }
