@@ -39,7 +39,7 @@ async function begin() {
   if (!response.ok) return tell("lost", `${await problem(response)}`);
   const { user_id, last_id, notifications } = await response.json();
   at("whom").textContent = user_id;
-  at("session-state").textContent = `You are ${user_id}.`;
+  at("session-state").textContent = `This is what comes for ${user_id}.`;
   list.replaceChildren();
   for (const notification of notifications.reverse()) show(notification, false);
   if (notifications.length === 0) {
