@@ -49,18 +49,18 @@ export function acceptWebSocket(source, options = {}) {
   return { response: held(accepted.token, { headers: options.headers }), socket, protocol };
 }
 
-/** 426 names the protocol in `Upgrade`, which only HTTP/1.1 has; a wrong version is told the right one. */
+/**
+ * 426 names the protocol in `Upgrade`, which only HTTP/1.1 has; the engine lets nobody set that field, so
+ * the host makes it of the version, which is also what a client with a wrong one is told.
+ */
 function refusal(error, request, exchange) {
   const upgrades = exchange.connection().protocol === 'http1';
   const version = request.headers.get('sec-websocket-version');
-  if (error.code === 'not-requested') {
-    return upgrades
-      ? new WharfError('not-requested', undefined, { upgrade: 'websocket' })
-      : new WharfError('unsupported');
-  }
+  const required = (message) =>
+    new WharfError('not-requested', message, { 'sec-websocket-version': '13' });
+  if (error.code === 'not-requested') return upgrades ? required() : new WharfError('unsupported');
   if (error.code === 'bad-handshake' && upgrades && version !== null && version.trim() !== '13') {
-    const headers = { upgrade: 'websocket', 'sec-websocket-version': '13' };
-    return new WharfError('not-requested', error.message, headers);
+    return required(error.message);
   }
   return error;
 }

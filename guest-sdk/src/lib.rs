@@ -17,8 +17,9 @@
 //!
 //! Built with `cargo build --release --target wasm32-wasip2` as a `cdylib`, that is a component
 //! that exports `wasi:http/handler@0.3.2`. It runs on any host of WASI 0.3 as long as it uses
-//! none of [`Request::exchange`], [`files`], [`hub`], [`registry`], [`sql`], [`sse`], [`upgrade`] and
-//! [`websocket`], which are Wharf's own: an interface that is not used is not imported. [`keyvalue`] is
+//! none of [`Request::exchange`], [`files`], [`hub`], [`metrics`], [`registry`], [`sql`], [`sse`],
+//! [`upgrade`] and [`websocket`], which are Wharf's own: an interface that is not used is not imported,
+//! and one that is not exported ([`schedule!`], [`websocket!`]) is not there. [`keyvalue`] is
 //! `wasi:keyvalue`.
 //!
 //! Natively the crate has its types, the router and handlers, so that plugins have ordinary tests
@@ -39,6 +40,7 @@ pub mod exchange;
 pub mod files;
 pub mod hub;
 pub mod keyvalue;
+pub mod metrics;
 mod middleware;
 pub mod registry;
 mod request;
@@ -74,8 +76,6 @@ mod bindings {
             package wharf:sdk;
             world plugin {
                 include wharf:host/host@0.1.0;
-                import wharf:host/websocket@0.1.0;
-                import wharf:host/websocket-async@0.1.0;
                 import wasi:config/store@0.2.0-rc.1;
                 import wasi:keyvalue/store@0.2.0-draft2;
                 import wasi:keyvalue/atomics@0.2.0-draft2;

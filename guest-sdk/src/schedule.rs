@@ -88,8 +88,7 @@ pub mod __rt {
     use std::time::{Duration, SystemTime};
 
     pub use bindings::export_schedule as export;
-    pub use bindings::exports::wharf::host::schedule_events_async::Guest;
-    pub use bindings::wharf::host::schedule_events::Occurrence;
+    pub use bindings::exports::wharf::host::schedule_events_async::{Guest, Occurrence};
 
     pub mod bindings {
         wit_bindgen::generate!({

@@ -156,7 +156,10 @@ impl App {
         hints.learn(response.status(), response.headers());
         let mut response = response.map(|body| {
             let body = if body.is_switching() { body } else { controlled(body, &exchange.control) };
-            body.holding(permit)
+            match permit {
+                Some(permit) => body.holding(permit),
+                None => body,
+            }
         });
         if let Some(persistence) = policy.and_then(|policy| policy.persistence) {
             response.extensions_mut().insert(persistence);

@@ -88,6 +88,22 @@ impl fmt::Debug for Answer {
 }
 
 impl Client {
+    /// Another client on the same connection, for exchanges at the same time.
+    ///
+    /// # Panics
+    /// Over HTTP/1.1, which has none.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let connection = match &self.connection {
+            Connection::H1(_) => panic!("HTTP/1.1 has one exchange at a time"),
+            Connection::H2(sender) => Connection::H2(sender.clone()),
+            Connection::H3 { sender, _endpoint } => {
+                Connection::H3 { sender: sender.clone(), _endpoint: _endpoint.clone() }
+            }
+        };
+        Self { connection, authority: self.authority.clone(), scheme: self.scheme }
+    }
+
     /// HTTP/1.1 in cleartext.
     pub async fn h1(address: SocketAddr) -> Self {
         let tcp = connect(address).await;

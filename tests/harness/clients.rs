@@ -1,4 +1,4 @@
-//! Clients that others wrote, as programs: curl, nghttp, Node and Chromium by Playwright, aioquic. The
+//! Clients that others wrote, as programs: curl, nghttp, Node and Chromium by Playwright, Python, PHP. The
 //! scripts lie in `tests/clients`; `cargo xtask clients` makes sure of what they need. A test whose
 //! client this machine lacks says so and passes, as those without their guest do.
 
@@ -53,15 +53,42 @@ pub async fn browser(script: &str, arguments: &[&str]) -> Option<Value> {
 
 /// Runs `tests/clients/SCRIPT` in the Python that has aioquic; its lines of JSON.
 pub async fn python(script: &str, arguments: &[&str]) -> Option<Vec<Value>> {
-    let python = tools().join("python/bin/python");
+    python_of("python", "aioquic", script, arguments).await
+}
+
+/// Runs `tests/clients/SCRIPT` in the Python that has mercure-publisher; its lines of JSON.
+pub async fn mercure_publisher(script: &str, arguments: &[&str]) -> Option<Vec<Value>> {
+    python_of("mercure", "mercure-publisher", script, arguments).await
+}
+
+async fn python_of(
+    folder: &str,
+    package: &str,
+    script: &str,
+    arguments: &[&str],
+) -> Option<Vec<Value>> {
+    let python = tools().join(folder).join("bin/python");
     if !python.exists() {
-        return skipped("aioquic");
+        return skipped(package);
     }
     let mut command = Command::new(python);
     command.arg(scripts().join(script)).args(arguments);
     let output = finish(command).await;
     let lines = output.stdout.split(|&b| b == b'\n').filter(|line| !line.is_empty());
     Some(lines.map(|line| json(line, &output.stderr)).collect())
+}
+
+/// Runs `tests/clients/SCRIPT` in PHP with Debian's package of Symfony's client of Mercure; what it printed
+/// as JSON.
+pub async fn symfony_mercure(script: &str, arguments: &[&str]) -> Option<Value> {
+    let php = which("php").or_else(|| skipped("php"))?;
+    if !Path::new("/usr/share/php/Symfony/Component/Mercure/autoload.php").exists() {
+        return skipped("php-symfony-mercure");
+    }
+    let mut command = Command::new(php);
+    command.arg(scripts().join(script)).args(arguments);
+    let output = finish(command).await;
+    Some(json(&output.stdout, &output.stderr))
 }
 
 async fn finish(mut command: Command) -> Output {

@@ -5,12 +5,14 @@
 
 mod client;
 pub mod clients;
+mod events;
 mod server;
 mod stream;
 mod tunnel;
 pub mod websocket;
 
 pub use client::{Answer, Client, Protocol};
+pub use events::{EventStream, StreamEvent};
 pub use server::{Builder, Predecessor, TestServer, guest, guest_unless_skipped, wharf};
 pub use stream::{Incoming, Outgoing};
 pub use tunnel::{Tunnel, TunnelReader, TunnelWriter};

@@ -41,13 +41,17 @@ pub fn guest(name: &str) -> Vec<u8> {
 /// The component of a guest whose language this machine may lack. None, which is said, where
 /// `cargo xtask guests --tests` could not build it; its test cannot run then.
 pub fn guest_unless_skipped(name: &str) -> Option<Vec<u8>> {
-    let Ok(why) = fs::read_to_string(guest_file(name, "skipped")) else {
-        return Some(guest(name));
-    };
+    match fs::read_to_string(guest_file(name, "skipped")) {
+        Ok(why) => tell_skipped(name, &why),
+        Err(_) => return Some(guest(name)),
+    }
+    None
+}
+
+fn tell_skipped(name: &str, why: &str) {
     let text = format!("SKIPPED: a test without its guest {name}: {why}\n");
     // Not `eprintln!`: of a test that passes, cargo shows nothing printed so.
     std::io::stderr().write_all(text.as_bytes()).unwrap();
-    None
 }
 
 fn guest_file(name: &str, extension: &str) -> PathBuf {
@@ -104,6 +108,20 @@ impl Builder {
             self = self.file(&format!("{name}/{file}"), &bytes);
         }
         self
+    }
+
+    /// As [`Builder::sample`], for a plugin whose language this machine may lack. None, which is said,
+    /// where `cargo xtask guests` could not build it; its test cannot run then.
+    #[must_use]
+    pub fn sample_unless_skipped(self, name: &str) -> Option<Self> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins").join(name);
+        match fs::read_to_string(folder.join(name).with_extension("skipped")) {
+            Ok(why) => {
+                tell_skipped(name, &why);
+                None
+            }
+            Err(_) => Some(self.sample(name)),
+        }
     }
 
     /// Adds command-line arguments.

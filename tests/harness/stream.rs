@@ -20,7 +20,15 @@ type H3Receive = h3::client::RequestStream<h3_quinn::RecvStream, Bytes>;
 impl Client {
     /// GETs `path` up to the head of the answer.
     pub async fn open(&mut self, path: &str) -> Incoming {
-        let request = self.request(Method::GET, path).body(()).unwrap();
+        self.open_with(path, &[]).await
+    }
+
+    /// GETs `path` with these fields up to the head of the answer.
+    pub async fn open_with(&mut self, path: &str, fields: &[(&str, &str)]) -> Incoming {
+        let request = self.request(Method::GET, path);
+        let request =
+            fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = request.body(()).unwrap();
         match &mut self.connection {
             Connection::H3 { .. } => {
                 let (mut outgoing, incoming) = self.exchange(request).await;

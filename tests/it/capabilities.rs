@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wharf_tests::{TestServer, guest};
 
@@ -80,4 +81,34 @@ async fn outbound_requests_reach_granted_origins_only() {
     }
     assert_eq!(client.get(&format!("/none?url=http://{address}/x")).await.status, 502);
     assert_eq!(client.get("/p3?url=http://127.0.0.1:1/x").await.status, 502);
+}
+
+#[tokio::test]
+async fn the_servers_figures_are_told_where_granted() {
+    let server = TestServer::builder()
+        .plugin("open", &guest("p3_events"))
+        .manifest("open", "routes = [\"/open/*\", \"/figures\"]\n[capabilities]\nmetrics = true\n")
+        .plugin("closed", &guest("p3_events"))
+        .start()
+        .await;
+    let mut client = server.h1().await;
+
+    let refused = client.get("/closed/figures").await.text();
+    let first: Value = serde_json::from_slice(&client.get("/figures").await.body).unwrap();
+    let second: Value = serde_json::from_slice(&client.get("/figures").await.body).unwrap();
+
+    assert!(refused.contains("`metrics = true`"), "{refused}");
+    let number = |figures: &Value, name: &str| figures[name].as_u64().unwrap();
+    for name in ["cpu_us", "cores", "resident_bytes", "total_bytes", "uptime_us", "requests"] {
+        assert!(number(&first, name) > 0, "{name}: {first}");
+    }
+    for name in ["cpu_us", "uptime_us", "requests"] {
+        assert!(number(&second, name) > number(&first, name), "{name}: {first} {second}");
+    }
+    assert_eq!((number(&second, "in_flight"), number(&second, "connections")), (1, 1));
+    assert_eq!((number(&second, "event_streams"), number(&second, "websockets")), (0, 0));
+    let resident = number(&second, "resident_bytes");
+    assert!(resident.abs_diff(server.memory()) < 64 << 20, "{resident}");
+    let metrics = server.metrics().await;
+    assert!(metrics.contains("wharf_event_streams 0"), "{metrics}");
 }

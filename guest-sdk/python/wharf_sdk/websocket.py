@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 from componentize_py_types import Err
 from wit_world import exports
+from wit_world.exports import websocket_events_async as export
 from wit_world.imports import exchange as host_exchange
-from wit_world.imports import hub, websocket_async, websocket_events
+from wit_world.imports import hub, websocket_async
 from wit_world.imports import websocket as host
 from wit_world.imports.wasi_http_types import Request, Response
 
@@ -201,11 +202,11 @@ def events(
     """
 
     class WebsocketEventsAsync(exports.WebsocketEventsAsync):
-        async def message(self, socket: websocket_events.Socket, message: hub.Payload) -> None:
+        async def message(self, socket: export.Socket, message: hub.Payload) -> None:
             if on_message is not None:
                 await on_message(_socket(socket), conversions.data_of(message))
 
-        async def closed(self, socket: websocket_events.Socket, code: int, reason: str) -> None:
+        async def closed(self, socket: export.Socket, code: int, reason: str) -> None:
             if on_closed is not None:
                 await on_closed(_socket(socket), code, reason)
 
@@ -213,5 +214,5 @@ def events(
     return WebsocketEventsAsync
 
 
-def _socket(given: websocket_events.Socket) -> Socket:
+def _socket(given: export.Socket) -> Socket:
     return Socket(given.id, given.protocol, dict(given.attributes))

@@ -127,9 +127,8 @@ macro_rules! websocket {
 #[doc(hidden)]
 pub mod __rt {
     pub use bindings::export_websocket as export;
-    pub use bindings::exports::wharf::host::websocket_events_async::Guest;
+    pub use bindings::exports::wharf::host::websocket_events_async::{Guest, Socket};
     pub use bindings::wharf::host::hub::Payload;
-    pub use bindings::wharf::host::websocket_events::Socket;
 
     use super::{Close, Message, OnClose, OnMessage};
     use crate::error::write_to_stderr;

@@ -186,6 +186,12 @@ impl Body for Controlled {
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Poll::Ready(Some(Err(BodyError::Deadline)));
         }
+        if this.held.is_empty() && !this.ended && this.control.is_idle() {
+            // Nothing is wished for: nothing is kept.
+            let polled = Pin::new(&mut this.inner).poll_frame(cx);
+            this.ended = matches!(polled, Poll::Ready(None)) || this.inner.is_end_stream();
+            return polled;
+        }
         let filled = this.poll_fill(cx)?;
         let mut wake_at = deadline;
         if filled.is_ready() {

@@ -204,7 +204,8 @@ where
             while let Some(promised) = watch.pushes.next_made() {
                 let (watch, conn) = (Arc::clone(watch), Arc::clone(conn));
                 let exchange = push::pushed(promised, watch, conn, Arc::clone(serving));
-                exchanges.push(contained(Either::Right(exchange)));
+                // Boxed, so that the others, which are many, have no room for its state.
+                exchanges.push(contained(Either::Right(Box::pin(exchange))));
                 pushes = true;
             }
             if pushes {
@@ -272,12 +273,15 @@ where
 }
 
 /// A panic in one exchange (a bug of ours) must not end the others of its connection.
-async fn contained(exchange: impl Future<Output = Result<(), stream::Unsent>>) {
+fn contained(
+    exchange: impl Future<Output = Result<(), stream::Unsent>>,
+) -> impl Future<Output = ()> {
     use futures_util::FutureExt;
 
-    match std::panic::AssertUnwindSafe(exchange).catch_unwind().await {
+    // Not an `async fn`: it would have room for the exchange twice.
+    std::panic::AssertUnwindSafe(exchange).catch_unwind().map(|ended| match ended {
         Ok(Ok(())) => {}
         Ok(Err(unsent)) => debug!(%unsent, "response not sent to its end"),
         Err(_) => error!("an exchange panicked"),
-    }
+    })
 }

@@ -279,9 +279,12 @@ async fn cleartext<H: Handle>(
     };
     let states = Arc::clone(&serving.states);
     let conn = Conn::new(serving.core, peer, local, protocol, None, states);
+    // Boxed, so that neither has room for the other's state, nor twice for its own.
     match sniffed {
-        Sniffed::H1(ahead) => h1::serve(stream, ahead, conn, serving).await,
-        Sniffed::H2(ahead) => h2::serve(Rewind::new(ahead, stream), conn, serving).await,
+        Sniffed::H1(ahead) => Box::pin(h1::serve(stream, ahead, conn, serving)).await,
+        Sniffed::H2(ahead) => {
+            Box::pin(h2::serve(Rewind::new(ahead, stream), conn, serving)).await;
+        }
     }
 }
 
@@ -331,9 +334,9 @@ async fn encrypted<H: Handle>(
     let states = Arc::clone(&serving.states);
     let conn = Conn::new(serving.core, peer, local, protocol, Some(facts), states);
     if is_h2 {
-        h2::serve(stream, conn, serving).await;
+        Box::pin(h2::serve(stream, conn, serving)).await;
     } else {
-        h1::serve(stream, Bytes::new(), conn, serving).await;
+        Box::pin(h1::serve(stream, Bytes::new(), conn, serving)).await;
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -18,6 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::figures::cpu_time;
 use super::series::Series;
 use crate::http::conn::{ConnStates, Protocol, RefusedConnection};
 use crate::http::rejection::Rejection;
@@ -143,6 +144,10 @@ pub struct Metrics {
     event: Family<PluginKind, Histogram>,
     missed: Family<ScheduleLabels, Counter>,
     scheduled: Family<ScheduleLabels, Gauge<f64, AtomicU64>>,
+    /// Event streams that the host holds: whoever holds one raises and lowers it.
+    pub held_event_streams: Gauge,
+    /// WebSockets that the host holds: whoever holds one raises and lowers it.
+    pub held_websockets: Gauge,
     host: Arc<Host>,
 }
 
@@ -163,9 +168,12 @@ impl Metrics {
             event: Family::new_with_constructor(event_buckets),
             missed: Family::default(),
             scheduled: Family::default(),
+            held_event_streams: Gauge::default(),
+            held_websockets: Gauge::default(),
             host: Arc::new(Host {
                 states,
                 started: SystemTime::now(),
+                begun: Instant::now(),
                 plugin_logs: OnceLock::new(),
                 dropped_log_lines: OnceLock::new(),
                 sockets: OnceLock::new(),
@@ -196,11 +204,25 @@ impl Metrics {
         registry.register("wharf_plugin_events", help, self.events.clone());
         let help = "Time of these calls, their wait for a place included";
         registry.register("wharf_plugin_event_seconds", help, self.event.clone());
+        let help = "Event streams that the host holds";
+        registry.register("wharf_event_streams", help, self.held_event_streams.clone());
+        let help = "WebSockets that the host holds";
+        registry.register("wharf_websockets", help, self.held_websockets.clone());
         let help = "Times of schedules without a call";
         registry.register("wharf_schedule_missed", help, self.missed.clone());
         let help = "When the last call of a schedule was due, in seconds since 1970";
         registry.register("wharf_schedule_last_due_seconds", help, self.scheduled.clone());
         self
+    }
+
+    /// Connections by state.
+    pub fn states(&self) -> &ConnStates {
+        &self.host.states
+    }
+
+    /// How long the server has been there.
+    pub fn uptime(&self) -> Duration {
+        self.host.begun.elapsed()
     }
 
     /// A plugin failed a request.
@@ -310,6 +332,8 @@ impl Metrics {
 struct Host {
     states: Arc<ConnStates>,
     started: SystemTime,
+    /// The same, by a clock that is never set.
+    begun: Instant,
     plugin_logs: OnceLock<PluginLogs>,
     dropped_log_lines: OnceLock<Arc<AtomicU64>>,
     sockets: OnceLock<Arc<Sockets>>,
@@ -369,8 +393,7 @@ impl Collector for Host {
 
 impl Host {
     fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-        let seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
+        let seconds = cpu_time().as_secs_f64();
         let mut metric = encoder.encode_descriptor(
             "process_cpu_seconds",
             "CPU time of the process",

@@ -4,6 +4,7 @@
 //! metrics, the access log and the trace are recorded then, and nowhere else.
 
 pub mod access;
+pub mod figures;
 pub mod logging;
 pub mod metrics;
 pub mod otlp;

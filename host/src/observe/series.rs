@@ -209,6 +209,18 @@ impl Series {
         Arc::clone(&self.unmatched[core % self.cores])
     }
 
+    /// Requests that are over, and those that are not, over all routes.
+    pub fn totals(&self) -> (u64, u64) {
+        let (mut over, mut in_flight) = (0, 0);
+        for route in self.all() {
+            for shard in route.iter() {
+                over += shard.outcomes.iter().map(|it| it.load(Ordering::Relaxed)).sum::<u64>();
+                in_flight += shard.in_flight.load(Ordering::Relaxed);
+            }
+        }
+        (over, u64::try_from(in_flight).unwrap_or(0))
+    }
+
     fn all(&self) -> Vec<Route> {
         let mut all = vec![Arc::clone(&self.unmatched)];
         all.extend(self.routes.lock().values().map(Arc::clone));

@@ -106,7 +106,7 @@ async fn say(room: &str, name: &str, text: &str, from: Option<&str>) -> Result<S
     let mut said = Said::now(Kind::Message, name, text);
     said.id = Some(store::add(room, &said).await?);
     let mut publication = Publication::new(topic(room), Event::new(said.to_json()))
-        .alternate(topic_of_messages(room));
+        .also(topic_of_messages(room));
     if let Some(from) = from {
         publication = publication.except(from);
     }

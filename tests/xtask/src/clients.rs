@@ -1,5 +1,5 @@
 //! Makes sure of the clients that others wrote and that the integration tests drive: programs of Debian's
-//! packages, npm's playwright-core, PyPI's aioquic. `target/clients` leads to them. What cannot be had is
+//! packages, packages of npm's, PyPI's aioquic and mercure-publisher. `target/clients` leads to them. What cannot be had is
 //! told, here and by each test that goes without.
 
 use std::fs;
@@ -12,13 +12,18 @@ use crate::run::{say, step, which};
 use crate::{debian, js, python};
 
 /// Programs, and Debian's packages that have them.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("curl", "curl"),
     ("nghttp", "nghttp2-client"),
     ("h2load", "nghttp2-client"),
     ("chromium", "chromium"),
+    // Symfony's client of Mercure, which most of those that are deployed are.
+    ("php", "php-cli"),
+    ("php", "php-symfony-mercure"),
+    ("php", "php-symfony-http-client"),
 ];
 const AIOQUIC: (&str, &str) = ("aioquic", "1.7.2");
+const MERCURE: (&str, &str) = ("mercure-publisher", "0.1.0");
 /// Where scripts and `package.json` lie.
 const FOLDER: &str = "tests/clients";
 
@@ -33,13 +38,15 @@ pub fn ready(root: &Path) -> Result<()> {
         fs::create_dir_all(&folder)?;
         let sources = root.join(FOLDER);
         let packages = ["package.json", "package-lock.json"].map(|file| sources.join(file));
-        match js::installed(&packages, "playwright-core", "playwright-core")? {
+        match js::installed(&packages, "playwright-core and others", "playwright-core")? {
             Ok(modules) => link(&modules, &folder.join("node_modules"))?,
             Err(why) => say(&format!("SKIPPED tests with clients in JavaScript: {why}")),
         }
-        match aioquic()? {
-            Ok(environment) => link(&environment, &folder.join("python"))?,
-            Err(why) => say(&format!("SKIPPED tests with aioquic: {why}")),
+        for ((package, version), name) in [(AIOQUIC, "python"), (MERCURE, "mercure")] {
+            match pypi(package, version)? {
+                Ok(environment) => link(&environment, &folder.join(name))?,
+                Err(why) => say(&format!("SKIPPED tests with {package}: {why}")),
+            }
         }
         Ok(())
     })
@@ -62,9 +69,9 @@ fn programs() {
     }
 }
 
-fn aioquic() -> Result<Result<PathBuf, &'static str>> {
+fn pypi(package: &str, version: &str) -> Result<Result<PathBuf, &'static str>> {
     match which("python3") {
-        Some(python) => python::environment(&python, AIOQUIC.0, AIOQUIC.1),
+        Some(python) => python::environment(&python, package, version),
         None => Ok(Err("python3 is not installed")),
     }
 }

@@ -232,6 +232,11 @@ pub fn place_interfaces(root: &Path, wit: &Path, names: &[&str]) -> Result<PathB
         let file = Path::new(name).with_extension("wit");
         place(&root.join("wit").join(&file), &folder.join(&file))?;
     }
+    // A package cannot be in two places, and this is where a build before there was a folder put it.
+    let single = folder.with_extension("wit");
+    if single.exists() {
+        fs::remove_file(&single).with_context(|| format!("cannot remove {}", single.display()))?;
+    }
     Ok(folder)
 }
 

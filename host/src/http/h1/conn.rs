@@ -405,7 +405,21 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<'_, IO> {
             match self.poll_deadlines(cx, exchange) {
                 Poll::Ready(Some(ending)) => return Poll::Ready(Some(ending)),
                 Poll::Ready(None) => {}
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.rest(exchange);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Gives back what a response does not need while it waits for its producer, perhaps for hours.
+    fn rest<F>(&mut self, exchange: &Exchange<F>) {
+        if matches!(exchange.phase, Phase::Sending(..)) && self.output.is_empty() {
+            self.output.release();
+            if self.input.is_empty() {
+                // Empty, it still holds the memory of the head.
+                self.input = BytesMut::new();
             }
         }
     }

@@ -71,6 +71,10 @@ impl Output {
             digits[at] = b"0123456789abcdef"[left & 15];
             left >>= 4;
         }
+        if data.len() <= COPY_BELOW {
+            // Once: a stream's buffer is a new one for each event.
+            self.copied.reserve(digits.len() - at + data.len() + 2 * CHUNK_END.len());
+        }
         self.copied.extend_from_slice(&digits[at..]);
         self.copied.extend_from_slice(CHUNK_END);
         self.push(data);

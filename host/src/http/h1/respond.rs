@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ALT_SVC, CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, DATE, HeaderName, SEC_WEBSOCKET_VERSION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, response};
 use http_body::{Frame, SizeHint};
@@ -177,12 +178,8 @@ pub(super) fn write_head(
         }
         _ => {}
     }
-    // RFC 9110 §15.5.22: a 426 names what would do, and §7.8 wants the option beside it.
-    if status == StatusCode::UPGRADE_REQUIRED
-        && let Some(protocols) = headers.get(UPGRADE)
-    {
-        write_field(out, &UPGRADE, protocols);
-        out.extend_from_slice(b"connection: upgrade\r\n");
+    if status == StatusCode::UPGRADE_REQUIRED {
+        write_required_upgrade(out, headers);
     }
     if !asked.persist {
         out.extend_from_slice(b"connection: close\r\n");
@@ -291,6 +288,18 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
     let mut values = headers.get_all(CONTENT_LENGTH).iter();
     let length = validate::parse_content_length(values.next()?)?;
     values.next().is_none().then_some(length)
+}
+
+/// RFC 9110 §15.5.22: a 426 names what would do, and §7.8 wants the option beside it. Where a version of
+/// the WebSocket protocol is named (RFC 6455 §4.4), that would: the engines of JavaScript guests let
+/// nobody set `Upgrade`.
+fn write_required_upgrade(out: &mut Vec<u8>, headers: &HeaderMap) {
+    let websocket = HeaderValue::from_static("websocket");
+    let implied = headers.contains_key(SEC_WEBSOCKET_VERSION).then_some(&websocket);
+    if let Some(protocols) = headers.get(UPGRADE).or(implied) {
+        write_field(out, &UPGRADE, protocols);
+        out.extend_from_slice(b"connection: upgrade\r\n");
+    }
 }
 
 fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {

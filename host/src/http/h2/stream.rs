@@ -101,7 +101,9 @@ pub(super) async fn exchange<H: Handle>(
                 let send = respond.send_response(Response::from_parts(head, ()), false)?;
                 let socket = H2Socket::new(recv, send);
                 let gone = socket.gone();
-                switch::run(switch, body, socket, gone, &conn, &serving.limits).await;
+                // Boxed, as are the handler and the rest below: what a stream holds for hours is its body.
+                let run = switch::run(switch, body, socket, gone, &conn, &serving.limits);
+                Box::pin(run).await;
                 return Ok(());
             }
             unread = unread.or(tunnel.map(|recv| {
@@ -194,7 +196,7 @@ async fn handle<H: Handle>(
     mut body_wanted: Option<oneshot::Receiver<()>>,
 ) -> Result<Response<ResponseBody>, Unsent> {
     let interim = Arc::new(watch.pushes.interim(&request));
-    let mut handling = pin!(serving.handler.handle(conn, request, Arc::clone(&interim)));
+    let mut handling = Box::pin(serving.handler.handle(conn, request, Arc::clone(&interim)));
     std::future::poll_fn(|cx| {
         let polled = handling.as_mut().poll(cx);
         loop {

@@ -14,6 +14,7 @@ mod files;
 mod handler;
 mod hub;
 pub mod keyvalue;
+mod metrics;
 pub mod outbound;
 mod registry;
 pub mod sql;

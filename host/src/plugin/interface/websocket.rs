@@ -320,6 +320,12 @@ fn check(options: &Options) -> Result<(), &'static str> {
 fn shake_hands(exchange: &Exchange, terms: &Terms<'_>) -> Result<Agreed, AcceptError> {
     match exchange.offer() {
         Offer::NotRequested => return Err(AcceptError::NotRequested),
+        // A plain GET over HTTP/2 or HTTP/3: the transport could, by extended CONNECT.
+        Offer::Unsupported
+            if exchange.conn.protocol != Protocol::H1 && exchange.websocket().is_none() =>
+        {
+            return Err(AcceptError::NotRequested);
+        }
         Offer::Unsupported => return Err(AcceptError::Unsupported),
         Offer::Protocols(..) => {}
     }

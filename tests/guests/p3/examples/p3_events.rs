@@ -4,9 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
+use serde_json::json;
 use wharf_sdk::schedule::Occurrence;
 use wharf_sdk::websocket::{Close, Message, Socket};
-use wharf_sdk::{Error, Request, Response, Router, sleep};
+use wharf_sdk::{Error, Request, Response, Router, metrics, sleep};
 
 wharf_sdk::serve!(routes);
 wharf_sdk::schedule!(scheduled);
@@ -18,7 +19,7 @@ thread_local! {
 }
 
 fn routes() -> Router {
-    Router::new().get("/", seen).get("/events", seen)
+    Router::new().get("/", seen).get("/events", seen).get("/figures", figures)
 }
 
 /// What this instance was told, one line each.
@@ -26,6 +27,26 @@ async fn seen(_request: Request) -> Result<Response, Error> {
     Ok(Response::text(
         SEEN.with_borrow(|seen| seen.iter().map(|line| format!("{line}\n")).collect::<String>()),
     ))
+}
+
+/// `wharf:host/metrics` as JSON.
+async fn figures(_request: Request) -> Result<Response, Error> {
+    let figures = match metrics::server() {
+        Ok(figures) => figures,
+        Err(why) => return Ok(Response::text(why.to_string())),
+    };
+    Response::json(&json!({
+        "cpu_us": figures.cpu.as_micros() as u64,
+        "cores": figures.cores,
+        "resident_bytes": figures.resident_bytes,
+        "total_bytes": figures.total_bytes,
+        "uptime_us": figures.uptime.as_micros() as u64,
+        "requests": figures.requests,
+        "in_flight": figures.in_flight,
+        "connections": figures.connections,
+        "event_streams": figures.event_streams,
+        "websockets": figures.websockets,
+    }))
 }
 
 fn note(line: String) {
