@@ -33,6 +33,9 @@ const READ: usize = 16 * 1024;
 const CONTROL_RATE: (u32, u32) = (200, 1000);
 /// Answers to pings that wait while the client takes nothing; past it, it is not read.
 const MAX_CONTROL_BYTES: usize = 4 * 1024;
+/// How long the answer to a message may take that came before what the client did wrong: it is sent
+/// before our Close, where it comes in time.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// What is read and thrown away of a client that sends on after the end.
 const LINGER_BYTES: usize = 1 << 20;
 
@@ -148,6 +151,11 @@ enum Phase {
     Open,
     /// Our Close comes after what is queued.
     Emptying,
+    /// The client is read no more. Our Close comes after what is queued and what the listener still
+    /// answers, if it does before `until`.
+    Failing {
+        until: Instant,
+    },
     /// Our Close is out; the client's is waited for.
     Closing {
         until: Instant,
@@ -259,6 +267,7 @@ impl<'s> Engine<'s> {
             match self.phase {
                 Phase::Over { .. } => return worked,
                 Phase::Leaving { .. } => return self.poll_discard(cx) || worked,
+                Phase::Failing { .. } => return worked,
                 Phase::Open | Phase::Emptying | Phase::Closing { .. } => {}
             }
             if self.is_paused() {
@@ -313,7 +322,7 @@ impl<'s> Engine<'s> {
     /// Decodes from the front of `bytes`; gives how many are left for later.
     fn decode(&mut self, mut bytes: &mut [u8]) -> usize {
         loop {
-            if matches!(self.phase, Phase::Leaving { .. } | Phase::Over { .. }) {
+            if !matches!(self.phase, Phase::Open | Phase::Emptying | Phase::Closing { .. }) {
                 return 0;
             }
             if self.is_paused() {
@@ -370,18 +379,21 @@ impl<'s> Engine<'s> {
 
     /// Fails the connection (§7.1.7): says why, and listens no more.
     fn fail(&mut self, why: Violation) {
-        if let Phase::Leaving { .. } | Phase::Over { .. } = self.phase {
+        if let Phase::Failing { .. } | Phase::Leaving { .. } | Phase::Over { .. } = self.phase {
             return;
         }
         let Violation { code, reason } = why;
         tracing::debug!(plugin = &**self.handle.plugin(), code, reason, "WebSocket failed");
-        if let Phase::Open | Phase::Emptying = self.phase {
-            self.output.skip_next();
-            self.output.control(Opcode::Close, &close::payload(code, reason));
-        }
         self.ending.code = code;
         reason.clone_into(&mut self.ending.reason);
-        self.leave();
+        if let Phase::Closing { .. } = self.phase {
+            return self.leave();
+        }
+        self.phase = Phase::Failing { until: Instant::now() + ANSWER_TIMEOUT };
+        self.saying = Some(Box::new((code, reason.into())));
+        self.handle.unfollow();
+        self.feed = None;
+        self.rest();
     }
 
     /// Everything is said: the stream is to end.
@@ -400,6 +412,11 @@ impl<'s> Engine<'s> {
     fn stop(&mut self) {
         self.handle.end();
         self.feed = None;
+        self.rest();
+    }
+
+    /// Nothing more is read.
+    fn rest(&mut self) {
         self.ahead = Vec::new();
         self.held = false;
         self.resume_at = None;
@@ -489,7 +506,7 @@ impl<'s> Engine<'s> {
         let mut lagged = false;
         let mut asked = None;
         output.fill(|| {
-            while let Phase::Open | Phase::Emptying = phase {
+            while let Phase::Open | Phase::Emptying | Phase::Failing { .. } = phase {
                 match handle.poll_take(cx) {
                     Poll::Ready(Taken::Message(message)) => {
                         return Some(message.frame(settings.deflate));
@@ -526,12 +543,23 @@ impl<'s> Engine<'s> {
         } else if lagged {
             self.close(close::TRY_AGAIN, "too slow for what is published");
         }
-        if self.phase == Phase::Emptying && self.output.is_empty() {
+        let is_last = match self.phase {
+            Phase::Emptying => self.output.is_empty(),
+            Phase::Failing { until } => {
+                self.output.is_empty() && (self.ending.call.is_none() || Instant::now() >= until)
+            }
+            _ => false,
+        };
+        if is_last {
             let (code, reason) = *self.saying.take().unwrap_or_default();
             self.output.control(Opcode::Close, &close::payload(code, &reason));
-            self.phase = Phase::Closing { until: Instant::now() + CLOSE_TIMEOUT };
-            self.handle.end();
             self.output.fill(|| None);
+            if self.phase == Phase::Emptying {
+                self.phase = Phase::Closing { until: Instant::now() + CLOSE_TIMEOUT };
+                self.handle.end();
+            } else {
+                self.leave();
+            }
         }
     }
 
@@ -554,6 +582,12 @@ impl<'s> Engine<'s> {
         }
         match self.phase {
             Phase::Over { .. } => {}
+            // What is due then is done by who collects what is written.
+            Phase::Failing { until } => {
+                if due(Some(until)) && self.output.is_empty() {
+                    return Poll::Ready(());
+                }
+            }
             Phase::Closing { until } | Phase::Leaving { until, .. } => {
                 if due(Some(until)) {
                     self.lose();
