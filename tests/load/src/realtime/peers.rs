@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -15,6 +16,8 @@ use crate::machine::{self, Place};
 use crate::servers::{Server, guest};
 use crate::{Options, scenarios};
 
+/// How long Pushpin may take until it holds a request.
+const READY: Duration = Duration::from_secs(15);
 /// Where Debian's package has it.
 const NCHAN: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 
@@ -137,7 +140,14 @@ impl Peer {
         let mut command = machine::placed("pushpin", place);
         command.arg(format!("--config={}", file.display()));
         let server = Server::other(command, dir, http)?;
-        Ok(Self { name: "pushpin", server, kind: Kind::Pushpin, publish_at })
+        let peer = Self { name: "pushpin", server, kind: Kind::Pushpin, publish_at };
+        // It listens before its parts have found each other, and answers 502 meanwhile.
+        let begun = Instant::now();
+        while let Err(error) = Subscribers::open(&peer.server.http, &peer.subscription(), 1) {
+            ensure!(begun.elapsed() < READY, "it holds nothing: {error}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(peer)
     }
 
     /// The request of a subscriber.
