@@ -58,7 +58,7 @@ function refusal(error, request, exchange) {
   const version = request.headers.get('sec-websocket-version');
   const required = (message) =>
     new WharfError('not-requested', message, { 'sec-websocket-version': '13' });
-  if (error.code === 'not-requested') return upgrades ? required() : new WharfError('unsupported');
+  if (error.code === 'not-requested') return upgrades ? required() : error;
   if (error.code === 'bad-handshake' && upgrades && version !== null && version.trim() !== '13') {
     return required(error.message);
   }

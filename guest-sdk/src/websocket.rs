@@ -411,11 +411,12 @@ mod imp {
         connection: &Connection,
     ) -> AcceptError {
         use websocket::AcceptError as Why;
-        // 426 must name the protocol in `Upgrade`, which only HTTP/1.1 has.
+        // Only HTTP/1.1 tells the version in an answer of its own.
         let can_upgrade = connection.protocol == Protocol::Http1;
         match why {
-            Why::NotRequested if can_upgrade => AcceptError::NotRequested,
-            Why::NotRequested | Why::Unsupported => AcceptError::Unsupported,
+            // Over HTTP/2 and HTTP/3 the host leaves `Upgrade` out.
+            Why::NotRequested => AcceptError::NotRequested,
+            Why::Unsupported => AcceptError::Unsupported,
             Why::BadHandshake(_)
                 if can_upgrade
                     && request

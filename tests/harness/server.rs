@@ -107,6 +107,12 @@ impl Builder {
             });
             self = self.file(&format!("{name}/{file}"), &bytes);
         }
+        // What it serves without a call.
+        for entry in fs::read_dir(folder.join("public")).into_iter().flatten() {
+            let entry = entry.unwrap();
+            let file = format!("{name}/public/{}", entry.file_name().to_str().unwrap());
+            self = self.file(&file, &fs::read(entry.path()).unwrap());
+        }
         self
     }
 

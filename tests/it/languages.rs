@@ -119,7 +119,7 @@ async fn web_sockets_echo_and_refuse_what_is_none(server: &TestServer) {
         assert_eq!(plain.status, 426, "{path}");
         assert_eq!(plain.header("upgrade"), "websocket", "{path}");
         assert_eq!(plain.header("content-type"), "application/problem+json", "{path}");
-        assert_eq!(server.client(Protocol::H2).await.get(path).await.status, 501, "{path}");
+        assert_eq!(server.client(Protocol::H2).await.get(path).await.status, 426, "{path}");
         let other = request(path, "").replace("Version: 13", "Version: 8");
         let (head, _) = ask(address, &other).await;
         assert!(head.starts_with("HTTP/1.1 426 "), "{path}: {head}");

@@ -122,13 +122,12 @@ each_protocol!(nothing_new_is_204_after_the_timeout, |protocol| async move {
 #[tokio::test]
 async fn a_document_can_be_awaited_before_it_is_there() {
     let server = server().await;
-    let poll = held(&server, Protocol::H1, "/api/realtime/poll/a%2F*?timeout=60", "").await;
-    let refused = poll.answer().await.0;
+    let refused = poll(&mut server.h1().await, "/api/realtime/poll/a%2F*?timeout=60", "").await;
     let request = "/api/realtime/poll/a%2F*?timeout=60";
-    let poll = held(&server, Protocol::H2, request, "0").await;
+    let waiting = held(&server, Protocol::H2, request, "0").await;
 
     let made = put(&mut server.h1().await, "/api/realtime/poll/a%2F*", "null").await;
-    let (answer, _) = poll.answer().await;
+    let (answer, _) = waiting.answer().await;
 
     assert_eq!(refused.status, 400, "{refused:?}");
     assert_eq!(made.status, 201, "{made:?}");

@@ -180,9 +180,7 @@ def _refusal(
     """426 names the protocol in `Upgrade`, which only HTTP/1.1 has; a wrong version is told the right."""
     upgrades = current.connection().protocol == host_exchange.Protocol.HTTP1
     if error.code == "not-requested":
-        if upgrades:
-            return WharfError("not-requested", upgrade="websocket")
-        return WharfError("unsupported")
+        return WharfError("not-requested", upgrade="websocket") if upgrades else error
     version = exchange.header(request, "sec-websocket-version")
     if error.code == "bad-handshake" and upgrades and version not in (None, "13"):
         return WharfError(
