@@ -1,5 +1,5 @@
-//! WebSockets as clients that others wrote see them: `ws` and undici, `ws` on Node's HTTP/2, aioquic with
-//! wsproto, and Autobahn's cases by kosoku.
+//! WebSockets as clients that others wrote see them: `ws` and undici, wsproto over h2's and aioquic's
+//! streams, and Autobahn's cases by kosoku.
 
 use serde_json::{Value, json};
 use wharf_tests::{TestServer, clients, guest};
@@ -15,6 +15,13 @@ fn check(seen: &Value) {
     assert_eq!(seen["error"], Value::Null, "{seen}");
     assert_eq!(seen["same"], json!([true, true, true, true]), "{seen}");
     assert_eq!(seen["code"], 4321, "{seen}");
+}
+
+fn check_answers(seen: &Value, large: &str) {
+    assert_eq!(seen["status"], 200, "{}", seen["headers"]);
+    assert_eq!(seen["answers"][0], "grüße");
+    assert!(seen["answers"][1] == large);
+    assert_eq!(seen["code"], 4321);
 }
 
 #[tokio::test]
@@ -38,16 +45,18 @@ async fn ws_and_undici_get_back_what_they_send() {
 }
 
 #[tokio::test]
-async fn ws_over_nodes_http2_gets_back_what_it_sends() {
+async fn h2_gets_back_what_it_sends_over_http2() {
     let server = server().await;
-    let url = format!("https://localhost:{}/ws?protocols=chat", server.https.unwrap().port());
+    let large = "again and ".repeat(20_000);
+    for url in [
+        format!("https://localhost:{}/ws", server.https.unwrap().port()),
+        format!("http://{}/ws", server.http.unwrap()),
+    ] {
+        let arguments = [url.as_str(), "grüße", &large];
+        let Some(seen) = clients::python("websocket_h2.py", &arguments).await else { return };
 
-    let arguments = ["http2", &url, "chat"];
-    let Some(seen) = clients::node("websocket.mjs", &arguments).await else { return };
-
-    check(&seen);
-    assert_eq!(seen["protocol"], "chat", "{seen}");
-    server.until_printed("ws", "closed somebody 4321").await;
+        check_answers(&seen[0], &large);
+    }
 }
 
 #[tokio::test]
@@ -59,10 +68,7 @@ async fn aioquic_gets_back_what_it_sends_over_http3() {
     let arguments = [url.as_str(), "grüße", &large];
     let Some(seen) = clients::python("websocket_h3.py", &arguments).await else { return };
 
-    assert_eq!(seen[0]["status"], 200, "{}", seen[0]["headers"]);
-    assert_eq!(seen[0]["answers"][0], "grüße");
-    assert!(seen[0]["answers"][1] == large);
-    assert_eq!(seen[0]["code"], 4321);
+    check_answers(&seen[0], &large);
     server.until_printed("ws", "closed somebody 4321").await;
 }
 

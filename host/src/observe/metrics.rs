@@ -146,8 +146,6 @@ pub struct Metrics {
     scheduled: Family<ScheduleLabels, Gauge<f64, AtomicU64>>,
     /// Event streams that the host holds: whoever holds one raises and lowers it.
     pub held_event_streams: Gauge,
-    /// WebSockets that the host holds: whoever holds one raises and lowers it.
-    pub held_websockets: Gauge,
     host: Arc<Host>,
 }
 
@@ -169,7 +167,6 @@ impl Metrics {
             missed: Family::default(),
             scheduled: Family::default(),
             held_event_streams: Gauge::default(),
-            held_websockets: Gauge::default(),
             host: Arc::new(Host {
                 states,
                 started: SystemTime::now(),
@@ -206,8 +203,6 @@ impl Metrics {
         registry.register("wharf_plugin_event_seconds", help, self.event.clone());
         let help = "Event streams that the host holds";
         registry.register("wharf_event_streams", help, self.held_event_streams.clone());
-        let help = "WebSockets that the host holds";
-        registry.register("wharf_websockets", help, self.held_websockets.clone());
         let help = "Times of schedules without a call";
         registry.register("wharf_schedule_missed", help, self.missed.clone());
         let help = "When the last call of a schedule was due, in seconds since 1970";
@@ -288,6 +283,11 @@ impl Metrics {
     /// Counts WebSockets. Once, at start.
     pub fn watch_sockets(&self, sockets: Arc<Sockets>) {
         let _already = self.host.sockets.set(sockets);
+    }
+
+    /// WebSockets that are held.
+    pub fn websockets(&self) -> usize {
+        self.host.sockets.get().map_or(0, |sockets| sockets.len())
     }
 
     /// Everything in the OpenMetrics text format.
