@@ -4,5 +4,6 @@
 export { exchange } from './exchange.js';
 export { WharfError } from './error.js';
 export { history, longPoll, position, publish, subscriberCount, subscribers, wait } from './hub.js';
+export { onSchedule } from './schedule.js';
 export { emitter, openStream, sse } from './sse.js';
 export { acceptWebSocket, onWebSocket, Socket, websocket } from './websocket.js';

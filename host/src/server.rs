@@ -249,6 +249,7 @@ impl Server {
         let hub = Hub::new(&store, &cores.handles, &drain, &background, config.drain_limit)
             .map_err(Error::System)?;
         hub.begin().await;
+        metrics.watch_hub(Arc::clone(&hub));
         let listener = Arc::new(PluginListener::new(Arc::clone(&published)));
         let sockets = WebSockets::new(listener, drain.clone());
         metrics.watch_sockets(Arc::clone(&sockets));

@@ -108,7 +108,7 @@ each_protocol!(a_poll_is_answered_when_something_is_said, |protocol| async move 
     let post = |text: &str| json!({ "from": "ada", "message": text }).to_string();
     let path = "/api/chat/room-1/messages";
 
-    let first = other.post(path, &post("one")).await;
+    let first = other.post(path, post("one")).await;
     assert_eq!(first.status, StatusCode::CREATED);
     let id = first.json()["id"].as_i64().unwrap();
     let at_once = client.get("/api/chat/room-1/poll?last_id=0").await;
@@ -118,7 +118,7 @@ each_protocol!(a_poll_is_answered_when_something_is_said, |protocol| async move 
     };
     let saying = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        other.post(path, &post("two")).await
+        other.post(path, post("two")).await
     };
     let (waited, second) = tokio::join!(waiting, saying);
 

@@ -11,6 +11,7 @@ mod control;
 mod download;
 mod drain;
 mod early_data;
+mod events;
 mod files;
 mod held;
 mod hints;

@@ -4,7 +4,7 @@
 use serde_json::json;
 use wharf_tests::{TestServer, clients};
 
-use crate::mercure::{HUB, KEY, legacy, server};
+use crate::mercure::{HUB, KEY, legacy, sample};
 
 fn cleartext(server: &TestServer) -> String {
     format!("http://{}{HUB}", server.http.unwrap())
@@ -21,7 +21,7 @@ async fn kept(server: &TestServer, topic: &str) -> Option<String> {
 
 #[tokio::test]
 async fn symfonys_component_publishes() {
-    let server = server().await;
+    let server = sample().await;
     let arguments =
         [cleartext(&server), KEY.into(), "https://example.com/symfony".into(), "from PHP".into()];
     let arguments = arguments.each_ref().map(String::as_str);
@@ -41,12 +41,12 @@ async fn symfonys_component_publishes() {
 
 #[tokio::test]
 async fn pythons_mercure_publisher_publishes_and_is_refused() {
-    let server = server().await;
+    let server = sample().await;
     let arguments =
         [cleartext(&server), KEY.into(), "https://example.com/python".into(), "from Python".into()];
     let arguments = arguments.each_ref().map(String::as_str);
 
-    let script = "mercure_publisher.py";
+    let script = "mercure_publish.py";
     let Some(answers) = clients::mercure_publisher(script, &arguments).await else { return };
 
     assert_eq!(answers[0]["refused"], 401);
@@ -61,7 +61,7 @@ async fn pythons_mercure_publisher_publishes_and_is_refused() {
 
 #[tokio::test]
 async fn npms_eventsource_follows_with_a_token_and_goes_on() {
-    let server = server().await;
+    let server = sample().await;
     let token = legacy(json!({"publish": ["*"], "subscribe": ["https://example.com/{x}"]}));
     let arguments = [cleartext(&server), token, "https://example.com/npm".into()];
     let arguments = arguments.each_ref().map(String::as_str);
@@ -77,7 +77,7 @@ async fn npms_eventsource_follows_with_a_token_and_goes_on() {
 
 #[tokio::test]
 async fn chromium_follows_with_a_cookie_and_the_page_works() {
-    let server = server().await;
+    let server = sample().await;
     let origin = format!("https://localhost:{}", server.https.unwrap().port());
     let token = legacy(json!({"publish": ["*"], "subscribe": ["*"]}));
 
@@ -104,7 +104,7 @@ async fn chromium_follows_with_a_cookie_and_the_page_works() {
 
 #[tokio::test]
 async fn curl_follows_over_both_versions_of_http_with_a_token_in_the_query() {
-    let server = server().await;
+    let server = sample().await;
     let hub = format!("https://localhost:{}{HUB}", server.https.unwrap().port());
     let token = legacy(json!({"publish": ["*"], "subscribe": ["*"]}));
     for version in ["--http1.1", "--http2"] {
@@ -132,4 +132,17 @@ async fn curl_follows_over_both_versions_of_http_with_a_token_in_the_query() {
             "{events}"
         );
     }
+}
+
+#[tokio::test]
+async fn ten_thousand_topics_are_refused() {
+    let server = sample().await;
+    let topics: Vec<_> = (0..10_000).map(|n| format!("topic={n}")).collect();
+    let url = format!("{}?{}", cleartext(&server), topics.join("&"));
+    let status = ["-s", "-o", "/dev/null", "-w", "%{http_code}", &url];
+
+    let Some(output) = clients::program("curl", &status).await else { return };
+
+    let status = String::from_utf8(output.stdout).unwrap();
+    assert!(["400", "414", "431"].contains(&status.as_str()), "{status}");
 }

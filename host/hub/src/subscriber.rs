@@ -377,9 +377,9 @@ mod tests {
         let (taken, cursor) = desk.take();
         assert_eq!(taken, 0);
         desk.refill(cursor.unwrap());
-        assert_eq!(desk.take().0, MAX_QUEUED);
-        desk.refill(desk.take().1.unwrap());
-        assert_eq!(desk.take(), (1, None));
+        let (first, cursor) = desk.take();
+        desk.refill(cursor.unwrap());
+        assert_eq!((first + desk.take().0, desk.take()), (1 + MAX_QUEUED, (0, None)));
     }
 
     #[test]

@@ -274,9 +274,9 @@ impl fmt::Debug for RequestBody {
     }
 }
 
-/// Observes a response body: told of every byte, and dropped exactly when the body is over.
+/// Observes a response body: told how many bytes it had, and dropped exactly when the body is over.
 pub trait BodyObserver: Send {
-    /// `bytes` more were handed to the protocol.
+    /// `bytes` were handed to the protocol in all. Called once, before all else that ends it.
     fn sent(&mut self, bytes: usize);
     /// The body ended: completely (`Ok`), or with an error. Not called when the client left first;
     /// the observer is then dropped without it.
@@ -291,6 +291,8 @@ pub struct ResponseBody {
     /// Dropped, in order, with the body: the admission permit, the exchange, the route snapshot.
     held: Vec<Box<dyn Any + Send>>,
     observer: Option<Box<dyn BodyObserver>>,
+    /// Bytes that were handed to the protocol: told at the end, because a stream has many small pieces.
+    sent: usize,
     control: Option<Arc<Control>>,
     switch: Option<Box<Switch>>,
     when_sent: Option<WhenSent>,
@@ -333,9 +335,7 @@ impl ResponseBody {
         self.keep_to_control();
         let slice = self.file.as_mut()?.take_slice()?;
         let bytes = slice.range.end - slice.range.start;
-        if let Some(observer) = &mut self.observer {
-            observer.sent(usize::try_from(bytes).unwrap_or(usize::MAX));
-        }
+        self.sent += usize::try_from(bytes).unwrap_or(usize::MAX);
         if self.is_end_stream() {
             self.finish(Ok(()));
         }
@@ -376,9 +376,7 @@ impl ResponseBody {
 
     /// For the protocol: the switch is over, after so many bytes to the client.
     pub(in crate::http) fn end_switch(&mut self, sent: usize, end: Result<(), &BodyError>) {
-        if let Some(observer) = &mut self.observer {
-            observer.sent(sent);
-        }
+        self.sent += sent;
         self.finish(end);
     }
 
@@ -388,6 +386,7 @@ impl ResponseBody {
             file: None,
             held: Vec::new(),
             observer: None,
+            sent: 0,
             control: None,
             switch: None,
             when_sent: None,
@@ -457,6 +456,7 @@ impl ResponseBody {
 
     fn finish(&mut self, result: Result<(), &BodyError>) {
         if let Some(mut observer) = self.observer.take() {
+            observer.sent(self.sent);
             observer.ended(result);
         }
         self.inner = Inner::Empty;
@@ -514,10 +514,7 @@ impl Body for ResponseBody {
                         if data.is_empty() {
                             continue;
                         }
-                        let bytes = data.len();
-                        if let Some(observer) = &mut this.observer {
-                            observer.sent(bytes);
-                        }
+                        this.sent += data.len();
                     }
                     // The end is reported at once where it is known, so that the guards do not wait
                     // for a protocol that never asks again after the last frame.
@@ -562,6 +559,8 @@ impl Drop for ResponseBody {
         // An empty body may never be polled: it is complete all the same.
         if self.inner_is_over() {
             self.finish(Ok(()));
+        } else if let Some(observer) = &mut self.observer {
+            observer.sent(self.sent);
         }
     }
 }

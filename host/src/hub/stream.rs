@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -129,6 +129,7 @@ impl Held for EventStream {
             every: heartbeat.every,
             last: now,
             timer: Box::pin(tokio::time::sleep_until(until.map_or(due, |until| until.min(due)))),
+            armed: None,
             until,
             ends_with,
             _closing: closing,
@@ -175,6 +176,8 @@ struct StreamBody {
     last: Instant,
     /// Looks whether that is too long ago; not set anew for every event.
     timer: Pin<Box<Sleep>>,
+    /// When that fires, and whom it wakes: until then it is not looked at for every event.
+    armed: Option<(Instant, Waker)>,
     until: Option<Instant>,
     ends_with: Box<[Box<str>]>,
     _closing: Option<Box<Closing>>,
@@ -236,8 +239,16 @@ impl StreamBody {
 
     /// Ready when a heartbeat is due, or with nothing when the stream has lasted long enough.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        let is_armed =
+            |(at, waker): &(Instant, Waker)| waker.will_wake(cx.waker()) && Instant::now() < *at;
+        if self.armed.as_ref().is_some_and(is_armed) {
+            return Poll::Pending;
+        }
         loop {
-            ready!(self.timer.as_mut().poll(cx));
+            if self.timer.as_mut().poll(cx).is_pending() {
+                self.armed = Some((self.timer.deadline(), cx.waker().clone()));
+                return Poll::Pending;
+            }
             let now = Instant::now();
             if self.until.is_some_and(|until| until <= now) {
                 self.state = State::Ending;

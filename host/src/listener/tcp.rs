@@ -317,8 +317,9 @@ async fn encrypted<H: Handle>(
     serving: Serving<H>,
 ) {
     let Some(local) = prepare(&stream) else { return };
-    let handshake = timeout(serving.limits.handshake_timeout, tls.accept(stream)).await;
-    let (stream, facts) = match handshake {
+    // Boxed, so that its state does not outlive it.
+    let handshake = Box::pin(timeout(serving.limits.handshake_timeout, tls.accept(stream)));
+    let (stream, facts) = match handshake.await {
         Ok(Ok(Accepted::Tls(stream, facts))) => (stream, facts),
         unserved => {
             serving.states.refuse(RefusedConnection::Handshake);

@@ -38,6 +38,7 @@ impl Metrics {
         let states = self.states();
         let open = [&states.active, &states.idle, &states.hijacked];
         let (requests, in_flight) = self.series.totals();
+        let (event_streams, websockets) = self.held();
         Figures {
             cpu: cpu_time(),
             cores: u32::try_from(self.series.cores()).unwrap_or(u32::MAX),
@@ -47,8 +48,8 @@ impl Metrics {
             requests,
             in_flight,
             connections: open.iter().map(|number| number.load(Ordering::Relaxed)).sum(),
-            event_streams: self.held_event_streams.get().unsigned_abs(),
-            websockets: self.websockets() as u64,
+            event_streams,
+            websockets,
         }
     }
 }
@@ -79,13 +80,12 @@ mod tests {
         let states = Arc::new(ConnStates::default());
         states.idle.store(2, Ordering::Relaxed);
         let metrics = Metrics::new(3, states);
-        metrics.held_event_streams.inc_by(5);
 
         let figures = metrics.figures();
 
         assert!(figures.cpu > Duration::ZERO);
         assert!(figures.resident_bytes > 1 << 20 && figures.total_bytes > figures.resident_bytes);
         assert_eq!((figures.cores, figures.connections, figures.requests), (3, 2, 0));
-        assert_eq!((figures.event_streams, figures.websockets), (5, 0));
+        assert_eq!((figures.event_streams, figures.websockets), (0, 0));
     }
 }

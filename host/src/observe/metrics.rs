@@ -22,6 +22,7 @@ use super::figures::cpu_time;
 use super::series::Series;
 use crate::http::conn::{ConnStates, Protocol, RefusedConnection};
 use crate::http::rejection::Rejection;
+use crate::hub::Hub;
 use crate::plugin::Failure;
 use crate::plugin::event::EventKind;
 use crate::plugin::log::PluginLogs;
@@ -144,8 +145,6 @@ pub struct Metrics {
     event: Family<PluginKind, Histogram>,
     missed: Family<ScheduleLabels, Counter>,
     scheduled: Family<ScheduleLabels, Gauge<f64, AtomicU64>>,
-    /// Event streams that the host holds: whoever holds one raises and lowers it.
-    pub held_event_streams: Gauge,
     host: Arc<Host>,
 }
 
@@ -166,13 +165,13 @@ impl Metrics {
             event: Family::new_with_constructor(event_buckets),
             missed: Family::default(),
             scheduled: Family::default(),
-            held_event_streams: Gauge::default(),
             host: Arc::new(Host {
                 states,
                 started: SystemTime::now(),
                 begun: Instant::now(),
                 plugin_logs: OnceLock::new(),
                 dropped_log_lines: OnceLock::new(),
+                hub: OnceLock::new(),
                 sockets: OnceLock::new(),
             }),
         };
@@ -201,8 +200,6 @@ impl Metrics {
         registry.register("wharf_plugin_events", help, self.events.clone());
         let help = "Time of these calls, their wait for a place included";
         registry.register("wharf_plugin_event_seconds", help, self.event.clone());
-        let help = "Event streams that the host holds";
-        registry.register("wharf_event_streams", help, self.held_event_streams.clone());
         let help = "Times of schedules without a call";
         registry.register("wharf_schedule_missed", help, self.missed.clone());
         let help = "When the last call of a schedule was due, in seconds since 1970";
@@ -280,14 +277,21 @@ impl Metrics {
         let _already = self.host.dropped_log_lines.set(dropped);
     }
 
+    /// Counts event streams. Once, at start.
+    pub fn watch_hub(&self, hub: Arc<Hub>) {
+        let _already = self.host.hub.set(hub);
+    }
+
+    /// Event streams and WebSockets that the host holds.
+    pub(super) fn held(&self) -> (u64, u64) {
+        let streams = self.host.hub.get().map_or(0, |hub| hub.streams());
+        let sockets = self.host.sockets.get().map_or(0, |sockets| sockets.len());
+        (streams as u64, sockets as u64)
+    }
+
     /// Counts WebSockets. Once, at start.
     pub fn watch_sockets(&self, sockets: Arc<Sockets>) {
         let _already = self.host.sockets.set(sockets);
-    }
-
-    /// WebSockets that are held.
-    pub fn websockets(&self) -> usize {
-        self.host.sockets.get().map_or(0, |sockets| sockets.len())
     }
 
     /// Everything in the OpenMetrics text format.
@@ -336,6 +340,7 @@ struct Host {
     begun: Instant,
     plugin_logs: OnceLock<PluginLogs>,
     dropped_log_lines: OnceLock<Arc<AtomicU64>>,
+    hub: OnceLock<Arc<Hub>>,
     sockets: OnceLock<Arc<Sockets>>,
 }
 
@@ -380,6 +385,11 @@ impl Collector for Host {
         if let Some(dropped) = self.dropped_log_lines.get() {
             let help = "Lines of the host's own log dropped because nobody took them in time";
             counter(&mut encoder, "wharf_log_dropped_lines", help, load(dropped))?;
+        }
+        if let Some(hub) = self.hub.get() {
+            let held = signed(hub.streams() as u64);
+            let help = "Event streams that the host holds";
+            plain_gauge(&mut encoder, "wharf_event_streams", help, &held)?;
         }
         if let Some(sockets) = self.sockets.get() {
             encode_sockets(&mut encoder, sockets)?;

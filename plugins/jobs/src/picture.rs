@@ -54,7 +54,7 @@ impl Julia {
     pub(crate) fn bmp(&self, points: &[u8]) -> Vec<u8> {
         let mut file = Vec::with_capacity((HEAD + POINTS) as usize);
         file.extend_from_slice(b"BM");
-        for field in [HEAD + POINTS, 0, HEAD, 40, WIDTH, HEIGHT.wrapping_neg(), 1 | 8 << 16] {
+        for field in [HEAD + POINTS, 0, HEAD, 40, WIDTH, HEIGHT.wrapping_neg(), 1 | (8 << 16)] {
             file.extend_from_slice(&field.to_le_bytes());
         }
         for field in [0, POINTS, 2835, 2835, 256, 0] {

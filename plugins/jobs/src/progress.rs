@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
 use serde_json::json;
 use wharf_sdk::hub::Event;
 use wharf_sdk::{Error, Request, Response, StatusCode, sse};
@@ -12,18 +11,11 @@ use crate::store;
 /// The id of the event that says that there is no such job.
 const UNKNOWN: &str = "unknown-job";
 
-/// What a `close` event has.
-#[derive(Debug, Serialize)]
-pub(crate) struct Close {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    message: &'static str,
-}
-
-impl Close {
-    pub(crate) fn new() -> Self {
-        Self { kind: "close", message: "Job finished" }
-    }
+/// The last event of a job. Its id is always the same, so that whoever comes back with it is known to have
+/// seen the end.
+pub(crate) fn close(id: &str) -> Event {
+    let content = json!({ "type": "close", "message": "Job finished" });
+    Event::named("close").id(format!("close-{id}")).json(&content)
 }
 
 pub(crate) async fn stream(request: Request) -> Result<Response, Error> {
@@ -35,8 +27,7 @@ pub(crate) async fn stream(request: Request) -> Result<Response, Error> {
     };
     let now = Event::named("progress").json(&job.progress());
     if job.status.is_over() {
-        let close = Event::named("close").id(&job.event).json(&Close::new());
-        return whole(&request, last, vec![now, close]);
+        return whole(&request, last, vec![now, close(id)]);
     }
     let stream = sse::stream(&request).topic(store::topic(&job.job_id)).after(job.event);
     // Without an id: what it stands for is in the database, not in the history.

@@ -11,6 +11,7 @@ use wharf_sdk::{Error, HeaderValue, StatusCode, header, params};
 
 use crate::job::{Job, Status};
 use crate::picture::POINTS;
+use crate::progress;
 
 /// Jobs that are kept; beyond, the oldest that are over go.
 const MAX_JOBS: u32 = 200;
@@ -42,6 +43,9 @@ thread_local! {
     /// Whether this instance knows that the tables are there.
     static PREPARED: Cell<bool> = const { Cell::new(false) };
 }
+
+/// The topic that tells of new jobs.
+const ADDED: &str = "jobs";
 
 /// The topic of a job.
 pub(crate) fn topic(id: &str) -> String {
@@ -102,6 +106,7 @@ pub(crate) async fn add(name: &str, steps: u32) -> Result<Job, Error> {
         .await?;
     write.execute(tidy, params![MAX_JOBS]).await?;
     write.commit().await?;
+    hub::publish(ADDED, Event::new(id.as_str())).await?;
     find(&id).await?.ok_or_else(Error::not_found)
 }
 
@@ -154,12 +159,8 @@ pub(crate) async fn change(job: &Job, before: u32, points: Option<Vec<u8>>) -> R
         write.rollback().await?;
         return Ok(false);
     };
-    let mut event =
-        hub::publish(topic(&job.job_id), Event::named("progress").json(&job.progress())).await?;
-    if job.status.is_over() {
-        let close = Event::named("close").json(&crate::progress::Close::new());
-        event = hub::publish(topic(&job.job_id), close).await?;
-    }
+    let progress = Event::named("progress").json(&job.progress());
+    let event = hub::publish(topic(&job.job_id), progress).await?;
     let sql = "UPDATE jobs SET done = ?, status = ?, message = ?, event = ? WHERE number = ?";
     let values = params![job.done, job.status.name(), &job.message, event, number];
     write.execute(sql, values).await?;
@@ -168,6 +169,10 @@ pub(crate) async fn change(job: &Job, before: u32, points: Option<Vec<u8>>) -> R
         write.execute(sql, params![number, job.done, points]).await?;
     }
     write.commit().await?;
+    // Whoever is told of the end finds all of the job in the database.
+    if job.status.is_over() {
+        hub::publish(topic(&job.job_id), progress::close(&job.job_id)).await?;
+    }
     Ok(true)
 }
 

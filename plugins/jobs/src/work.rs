@@ -1,8 +1,10 @@
 //! The schedule: a step of each job, ten times a second.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use wharf_sdk::Error;
+use wharf_sdk::hub;
 use wharf_sdk::schedule::Occurrence;
 
 use crate::job::{Job, Status};
@@ -12,14 +14,31 @@ use crate::store;
 /// How long a tick works; jobs that it did not get to are first at the next one.
 const BUDGET: Duration = Duration::from_millis(80);
 
+/// The database is read so often in any case: a process that is taken over may add jobs still.
+const IDLE_AT_MOST: Duration = Duration::from_secs(2);
+
 thread_local! {
     /// The job that was stepped last: the next tick begins behind it.
-    static LAST: std::cell::RefCell<String> = const { std::cell::RefCell::new(String::new()) };
+    static LAST: RefCell<String> = const { RefCell::new(String::new()) };
+    /// The hub's position when there was nothing to do, and when that was: until it moves, there is
+    /// nothing.
+    static IDLE: RefCell<Option<(String, Instant)>> = const { RefCell::new(None) };
 }
 
 pub(crate) async fn tick(_: Occurrence) -> Result<(), Error> {
     let begun = Instant::now();
+    // Before the database is read: a job that comes after the reading moves it.
+    let position = hub::position();
+    let is_idle =
+        |(at, since): &(String, Instant)| *at == position && since.elapsed() < IDLE_AT_MOST;
+    if IDLE.with_borrow(|idle| idle.as_ref().is_some_and(is_idle)) {
+        return Ok(());
+    }
     let mut jobs = store::open().await?;
+    if jobs.is_empty() {
+        IDLE.set(Some((position, begun)));
+        return Ok(());
+    }
     let behind = LAST.with_borrow(|last| jobs.iter().position(|job| job.job_id == *last));
     if let Some(last) = behind {
         jobs.rotate_left(last + 1);

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use wharf_sdk::{Error, HeaderValue, Method, Request, StatusCode, header};
 
+use crate::HUB;
 use crate::access::Access;
 use crate::settings::Settings;
 use crate::token::Verifier;
@@ -30,7 +31,7 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// The status, and the challenge (RFC 6750 §3), which leads to the metadata (RFC 9728 §5.1).
-    pub(crate) fn error(self, request: &Request, settings: &Settings) -> Error {
+    pub(crate) fn error(self, request: &Request) -> Error {
         let (status, code, detail) = match self {
             Self::Missing => (StatusCode::UNAUTHORIZED, "", "this needs a token"),
             Self::InvalidToken => {
@@ -47,7 +48,7 @@ impl Refusal {
                 "a token is presented once, as a Bearer",
             ),
         };
-        let metadata = format!("{}{METADATA}{}", origin(request), settings.path());
+        let metadata = format!("{}{METADATA}{HUB}", origin(request));
         let challenge =
             HeaderValue::from_str(&format!("Bearer {code}resource_metadata=\"{metadata}\""))
                 .unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
@@ -75,8 +76,9 @@ pub(crate) fn access(
     let Some(token) = token(request, settings)? else { return Ok(None) };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.map_or(0.0, |since| since.as_secs_f64());
-    let token = verifier.verify(&token, now).map_err(|_| Refusal::InvalidToken)?;
-    let access = Access::of(token, settings.base.as_str()).map_err(|_| Refusal::InvalidToken)?;
+    let hub = settings.hub(request);
+    let token = verifier.verify(&token, hub.as_str(), now).map_err(|_| Refusal::InvalidToken)?;
+    let access = Access::of(token, hub.as_str()).map_err(|_| Refusal::InvalidToken)?;
     Ok(Some(access))
 }
 
@@ -204,7 +206,6 @@ mod tests {
 
     #[test]
     fn challenges_say_what_is_wrong_and_lead_to_the_metadata() {
-        let settings = read(&[]).unwrap();
         let request = request(Method::GET, "/", &[("host", "localhost:8443")], "");
 
         for (refusal, status, code) in [
@@ -213,7 +214,7 @@ mod tests {
             (Refusal::InsufficientScope, 403, Some("insufficient_scope")),
             (Refusal::InvalidRequest, 400, Some("invalid_request")),
         ] {
-            let response = refusal.error(&request, &settings).into_response();
+            let response = refusal.error(&request).into_response();
 
             assert_eq!(response.status(), status);
             let challenge = response.header("www-authenticate").unwrap();

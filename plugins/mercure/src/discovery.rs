@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 use wharf_sdk::{Error, HeaderValue, Request, Response, header, hub};
 
+use crate::HUB;
 use crate::access::DETAIL_TYPES;
 use crate::credentials::{COOKIE, origin};
 use crate::settings::Settings;
@@ -12,9 +13,9 @@ use crate::settings::Settings;
 const MAX_ID: usize = 64;
 
 /// `GET /.well-known/oauth-protected-resource/.well-known/mercure`.
-pub(crate) fn metadata(settings: &Settings) -> Result<Response, Error> {
+pub(crate) fn metadata(request: &Request, settings: &Settings) -> Result<Response, Error> {
     let mut metadata = json!({
-        "resource": settings.base.as_str(),
+        "resource": settings.hub(request).as_str(),
         "authorization_details_types_supported": DETAIL_TYPES,
         "bearer_methods_supported": if settings.query_tokens { vec!["header", "query"] } else { vec!["header"] },
         "mercure_cookie": COOKIE,
@@ -28,7 +29,7 @@ pub(crate) fn metadata(settings: &Settings) -> Result<Response, Error> {
 }
 
 /// `GET /mercure/books/{id}`: a resource that says where its updates are to be had.
-pub(crate) fn book(request: &Request, settings: &Settings) -> Result<Response, Error> {
+pub(crate) fn book(request: &Request) -> Result<Response, Error> {
     let id = request.param("id")?;
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     if id.is_empty() || id.len() > MAX_ID || !id.bytes().all(is_name) {
@@ -48,7 +49,7 @@ pub(crate) fn book(request: &Request, settings: &Settings) -> Result<Response, E
     let mut response = Response::new(serde_json::to_string_pretty(&book)?)
         .with_header(header::CONTENT_TYPE, "application/ld+json")?
         .with_header(header::CACHE_CONTROL, "no-cache")?;
-    let hub = format!("<{}>; rel=\"mercure\"{last}", settings.path());
+    let hub = format!("<{HUB}>; rel=\"mercure\"{last}");
     for link in [format!("<{topic}>; rel=\"self\""), hub] {
         response.headers_mut().append(header::LINK, HeaderValue::from_str(&link)?);
     }

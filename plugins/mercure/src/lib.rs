@@ -21,6 +21,9 @@ use wharf_sdk::{Error, HeaderValue, Method, Request, Response, Router, StatusCod
 use crate::cors::Cors;
 use crate::settings::{Settings, settings};
 
+/// Where the hub is (RFC 8615): its path, which it keeps for itself as a topic.
+const HUB: &str = "/.well-known/mercure";
+
 /// What stands before all topics of Mercure in the host's hub.
 const WITHIN: &str = "mercure/";
 
@@ -32,17 +35,14 @@ wharf_sdk::serve!(routes);
 
 fn router(settings: impl Fn() -> Result<&'static Settings, Error> + Copy + 'static) -> Router {
     Router::new()
-        .any("/.well-known/mercure", move |request| async move { hub(request, settings()?).await })
+        .any(HUB, move |request| async move { hub(request, settings()?).await })
         .any("/.well-known/mercure/*", move |request| async move { below(&request, settings()?) })
         .any(
             "/.well-known/oauth-protected-resource/.well-known/mercure",
             move |request| async move { metadata(&request, settings()?) },
         )
-        .get("/mercure", move |_| async move { page::page(settings()?) })
-        .get(
-            "/mercure/books/{id}",
-            move |request| async move { discovery::book(&request, settings()?) },
-        )
+        .get("/mercure", move |request| async move { page::page(&request, settings()?) })
+        .get("/mercure/books/{id}", move |request| async move { discovery::book(&request) })
 }
 
 /// `/.well-known/mercure`.
@@ -73,7 +73,7 @@ fn below(request: &Request, settings: &Settings) -> Result<Response, Error> {
 
 fn metadata(request: &Request, settings: &Settings) -> Result<Response, Error> {
     with_cors(request, settings, || match *request.method() {
-        Method::GET | Method::HEAD => discovery::metadata(settings),
+        Method::GET | Method::HEAD => discovery::metadata(request, settings),
         _ => Err(not_allowed("GET, OPTIONS")),
     })
 }

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
-use wharf_sdk::{Error, Response, header};
+use wharf_sdk::{Error, Request, Response, header};
 
 use crate::settings::{DEMO_KEY, Settings};
 
@@ -12,7 +12,7 @@ const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
 /// The page, and the policy under which it can do just what it does.
-pub(crate) fn page(settings: &Settings) -> Result<Response, Error> {
+pub(crate) fn page(request: &Request, settings: &Settings) -> Result<Response, Error> {
     // Only the key that everybody knows: with another the visitor brings a token.
     let key = if settings.is_demo { DEMO_KEY } else { "" };
     let policy = format!(
@@ -25,7 +25,7 @@ pub(crate) fn page(settings: &Settings) -> Result<Response, Error> {
         .replace("{style}", STYLE)
         .replace("{script}", SCRIPT)
         .replace("{key}", &escaped(key))
-        .replace("{audience}", &escaped(settings.base.as_str()))
+        .replace("{audience}", &escaped(settings.hub(request).as_str()))
         .replace("{issuer}", &escaped(settings.issuers.first().map_or("", String::as_str)));
     Response::html(page)
         .with_header(header::CONTENT_SECURITY_POLICY, policy)?
@@ -43,12 +43,15 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use wharf_sdk::Method;
+
     use super::*;
     use crate::settings::tests::read;
-    use crate::testing::block_on;
+    use crate::testing::{block_on, request};
 
     fn text(changes: &[(&str, &str)]) -> (String, String) {
-        let mut response = page(&read(changes).unwrap()).unwrap();
+        let mut response =
+            page(&request(Method::GET, "/mercure", &[], ""), &read(changes).unwrap()).unwrap();
         let policy = response.header("content-security-policy").unwrap().to_owned();
         (block_on(response.body_mut().text(1 << 20)).unwrap(), policy)
     }

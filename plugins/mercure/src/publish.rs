@@ -9,7 +9,7 @@ use wharf_sdk::{Error, Request, Response, StatusCode, header};
 use crate::credentials::{self, Refusal};
 use crate::settings::Settings;
 use crate::text::{FormError, form, is_protocol_string, urn};
-use crate::{WITHIN, matcher};
+use crate::{HUB, WITHIN, matcher};
 
 /// Bytes of a request's body, at the most; what is sent as events has less, see [`MAX_DATA`].
 const MAX_BODY: usize = 2 << 20;
@@ -38,19 +38,20 @@ struct Update {
 pub(crate) async fn publish(mut request: Request, settings: &Settings) -> Result<Response, Error> {
     let access = credentials::access(&request, settings, &settings.publishers)
         .and_then(|access| access.ok_or(Refusal::Missing))
-        .map_err(|refusal| refusal.error(&request, settings))?;
+        .map_err(|refusal| refusal.error(&request))?;
     if !is_form(request.header("content-type")) {
         let detail = "an update is sent as application/x-www-form-urlencoded";
         return Err(Error::new(StatusCode::UNSUPPORTED_MEDIA_TYPE).detail(detail));
     }
     let body = request.bytes(MAX_BODY).await?;
     let update = Update::read(&body)?;
-    if update.topics.iter().any(|topic| is_reserved(topic, &settings.base)) {
-        let detail = format!("topics below {} are the hub's own", settings.path());
+    let hub = settings.hub(&request);
+    if update.topics.iter().any(|topic| is_reserved(topic, &hub)) {
+        let detail = format!("topics below {HUB} are the hub's own");
         return Err(Error::new(StatusCode::FORBIDDEN).detail(detail));
     }
     if !access.may_publish(&update.topics) {
-        return Err(Refusal::InsufficientScope.error(&request, settings));
+        return Err(Refusal::InsufficientScope.error(&request));
     }
     let id = update.publication()?.await?;
     Response::text(id).with_header(header::CACHE_CONTROL, "no-store")
@@ -63,10 +64,10 @@ fn is_form(content_type: Option<&str>) -> bool {
 
 /// Whether a topic, whatever its scheme and host, leads to a path of the hub (§ Publication of 1.0): a
 /// publisher could otherwise announce subscribers that there are not.
-fn is_reserved(topic: &str, base: &Url) -> bool {
-    let Ok(url) = base.join(topic) else { return false };
+fn is_reserved(topic: &str, hub: &Url) -> bool {
+    let Ok(url) = hub.join(topic) else { return false };
     let path = unreserved_decoded(url.path());
-    path.strip_prefix(base.path()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(HUB).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A path whose encoded unreserved characters are as they are (RFC 3986 §6.2.2.2); dot segments are

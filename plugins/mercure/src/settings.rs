@@ -4,8 +4,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use url::Url;
-use wharf_sdk::{Error, config};
+use wharf_sdk::{Error, Request, config};
 
+use crate::HUB;
+use crate::credentials::origin;
 use crate::token::Verifier;
 use crate::token::key::{self, Algorithm, Key};
 
@@ -20,8 +22,8 @@ const DEFAULT_LIFETIME: Duration = Duration::from_hours(1);
 pub(crate) struct Settings {
     pub(crate) publishers: Verifier,
     pub(crate) subscribers: Verifier,
-    /// The hub's URL: its name in tokens, and what relative topics belong to.
-    pub(crate) base: Url,
+    /// The hub's URL, where it is set.
+    url: Option<Url>,
     pub(crate) issuers: Vec<String>,
     /// Who has no token may follow what is public.
     pub(crate) anonymous: bool,
@@ -68,10 +70,15 @@ impl Settings {
         let list = |name| Ok::<_, String>(words(setting(name)?.as_deref()));
         let audiences = list("audience")?;
         let issuers = list("issuer")?;
-        let base = audiences.first().ok_or("audience: it is missing")?;
-        let base = Url::parse(base).map_err(|_| "audience: the first is no URL")?;
-        if !matches!(base.scheme(), "http" | "https") || base.path() == "/" {
-            return Err("audience: the first is not the URL of a hub".to_owned());
+        let url = match audiences.first() {
+            Some(first) => Some(Url::parse(first).map_err(|_| "audience: the first is no URL")?),
+            None => None,
+        };
+        let is_hub = |url: &Url| matches!(url.scheme(), "http" | "https") && url.path() == HUB;
+        if url.as_ref().is_some_and(|url| !is_hub(url)) {
+            return Err(format!(
+                "audience: the first is not the URL of a hub, which ends in {HUB}"
+            ));
         }
         let compatible = switch(setting, "compatibility", true)?;
         let verifier = |role: &str| {
@@ -105,7 +112,7 @@ impl Settings {
             anonymous: switch(setting, "anonymous", true)?,
             query_tokens: switch(setting, "query-tokens", true)?,
             publish_origins: list("publish-origins")?,
-            base,
+            url,
             issuers,
             compatible,
             cors_origins,
@@ -114,9 +121,12 @@ impl Settings {
         })
     }
 
-    /// The path of the hub, which it keeps for itself as a topic.
-    pub(crate) fn path(&self) -> &str {
-        self.base.path()
+    /// The hub's URL: its name in tokens, and what relative topics belong to. Unless it is set, the one
+    /// that the client asked: a token for another hub then holds here if it is sent to that one's name.
+    pub(crate) fn hub(&self, request: &Request) -> Url {
+        let asked = || Url::parse(&format!("{}{HUB}", origin(request))).ok();
+        let nowhere = || Url::parse("https://localhost/.well-known/mercure");
+        self.url.clone().or_else(asked).unwrap_or_else(|| nowhere().expect("it is a URL"))
     }
 }
 
@@ -162,7 +172,10 @@ fn words(text: Option<&str>) -> Vec<String> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use wharf_sdk::Method;
+
     use super::*;
+    use crate::testing::request;
 
     /// Settings with a secret, and what `changes` say.
     pub(crate) fn read(changes: &[(&str, &str)]) -> Result<Settings, String> {
@@ -184,7 +197,7 @@ pub(crate) mod tests {
             ("key", ""),
             ("algorithm", "none"),
             ("algorithm", "RS256"),
-            ("audience", ""),
+            ("audience", "https://hub.example.com/"),
             ("audience", "hub"),
             ("audience", "mailto:hub@example.com"),
             ("anonymous", "maybe"),
@@ -215,7 +228,17 @@ pub(crate) mod tests {
             settings.anonymous && settings.compatible && settings.query_tokens && settings.is_demo
         );
         assert_eq!(settings.cors_origins, Origins::These(Vec::new()));
-        assert_eq!(settings.path(), "/.well-known/mercure");
         assert!(!read(&[("key", "something else")]).unwrap().is_demo);
+    }
+
+    #[test]
+    fn a_hub_without_a_name_has_the_one_that_it_is_asked_by() {
+        let asked = request(Method::GET, "/", &[("host", "localhost:1234")], "");
+
+        let unnamed = read(&[("audience", "")]).unwrap().hub(&asked);
+        let named = read(&[]).unwrap().hub(&asked);
+
+        assert_eq!(unnamed.as_str(), "https://localhost:1234/.well-known/mercure");
+        assert_eq!(named.as_str(), "https://hub.example.com/.well-known/mercure");
     }
 }

@@ -38,9 +38,9 @@ struct Asked {
 
 pub(crate) fn subscribe(request: &Request, settings: &Settings) -> Result<Response, Error> {
     let access = credentials::access(request, settings, &settings.subscribers)
-        .map_err(|refusal| refusal.error(request, settings))?;
+        .map_err(|refusal| refusal.error(request))?;
     if access.is_none() && !settings.anonymous {
-        return Err(Refusal::Missing.error(request, settings));
+        return Err(Refusal::Missing.error(request));
     }
     let asked = Asked::read(request, settings).map_err(Error::bad_request)?;
 
@@ -60,12 +60,10 @@ pub(crate) fn subscribe(request: &Request, settings: &Settings) -> Result<Respon
         .attribute(name, value)
         .max_age(remaining(expires).map_or(settings.lifetime, |left| left.min(settings.lifetime)));
     for subscription in &subscriptions {
-        if subscription.path(settings).len() > MAX_TOPIC {
+        if subscription.path().len() > MAX_TOPIC {
             return Err(Error::bad_request("a matcher is too long"));
         }
-        stream = stream
-            .on_open(subscription.event(settings, true)?)
-            .on_close(subscription.event(settings, false)?);
+        stream = stream.on_open(subscription.event(true)?).on_close(subscription.event(false)?);
     }
     let stream = stream.open()?;
     let mut response = stream.response;
@@ -112,12 +110,13 @@ impl Asked {
             FormError::NotUtf8 => "the query is UTF-8".to_owned(),
             FormError::TooMany => too_many(),
         })?;
+        let hub = settings.hub(request);
         let mut matchers: Vec<Matcher> = Vec::new();
         let mut last_event_id = last_event_id(request);
         let mut has_query_token = false;
         for (name, value) in fields {
             if let Some(kind) = match_type(&name, settings)? {
-                let matcher = Matcher::new(kind, value, settings.base.as_str())?;
+                let matcher = Matcher::new(kind, value, hub.as_str())?;
                 let is_new = matchers.iter().all(|known| known.selector() != matcher.selector());
                 if is_new && matchers.len() == MAX_MATCHERS {
                     return Err(too_many());

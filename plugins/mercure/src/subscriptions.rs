@@ -9,12 +9,12 @@ use serde_json::Value;
 use wharf_sdk::hub::{self, Event, Publication, Subscriber};
 use wharf_sdk::{Error, Request, Response, header};
 
-use crate::WITHIN;
 use crate::access::Access;
 use crate::credentials::{self, Refusal};
 use crate::matcher::{EVERYTHING, MatchType, Matcher};
 use crate::settings::Settings;
 use crate::text::{expanded, segment, urn};
+use crate::{HUB, WITHIN};
 
 const CONTEXT: &str = "https://mercure.rocks/";
 /// The attribute of the host's subscribers that is ours.
@@ -170,20 +170,19 @@ fn from_host(subscriber: &Subscriber) -> Vec<Subscription> {
 
 impl Subscription {
     /// The topic of its events, which is where it is found.
-    pub(crate) fn path(&self, settings: &Settings) -> String {
-        let (hub, text, subscriber) =
-            (settings.path(), expanded(&self.text), expanded(&self.subscriber));
+    pub(crate) fn path(&self) -> String {
+        let (text, subscriber) = (expanded(&self.text), expanded(&self.subscriber));
         match self.kind.name() {
-            Some(kind) => format!("{hub}/subscriptions/{kind}/{text}/{subscriber}"),
-            None => format!("{hub}/subscriptions/{text}/{subscriber}"),
+            Some(kind) => format!("{HUB}/subscriptions/{kind}/{text}/{subscriber}"),
+            None => format!("{HUB}/subscriptions/{text}/{subscriber}"),
         }
     }
 
-    fn document(&self, settings: &Settings, active: bool) -> Document<'_> {
+    fn document(&self, active: bool) -> Document<'_> {
         let is_legacy = self.kind == MatchType::Topic;
         Document {
             context: None,
-            id: self.path(settings),
+            id: self.path(),
             kind: "Subscription",
             match_type: self.kind.name(),
             text: (!is_legacy).then_some(&self.text),
@@ -196,9 +195,9 @@ impl Subscription {
     }
 
     /// The event that tells of it.
-    pub(crate) fn event(&self, settings: &Settings, active: bool) -> Result<Publication, Error> {
-        let topic = format!("{WITHIN}{}", self.path(settings));
-        let document = Document { context: Some(CONTEXT), ..self.document(settings, active) };
+    pub(crate) fn event(&self, active: bool) -> Result<Publication, Error> {
+        let topic = format!("{WITHIN}{}", self.path());
+        let document = Document { context: Some(CONTEXT), ..self.document(active) };
         let event = Event::new(serde_json::to_string(&document)?).id(urn()?);
         Ok(Publication::new(topic, event).private())
     }
@@ -244,8 +243,7 @@ impl Asked {
 /// `GET` below `/.well-known/mercure/subscriptions`.
 pub(crate) fn list(request: &Request, settings: &Settings) -> Result<Response, Error> {
     let path = request.path();
-    let below =
-        path.strip_prefix(settings.path()).and_then(|rest| rest.strip_prefix("/subscriptions"));
+    let below = path.strip_prefix(HUB).and_then(|rest| rest.strip_prefix("/subscriptions"));
     let asked = below.and_then(Asked::read).ok_or_else(Error::not_found)?;
     let access = credentials::access(request, settings, &settings.subscribers)
         .and_then(|access| access.ok_or(Refusal::Missing))
@@ -253,7 +251,7 @@ pub(crate) fn list(request: &Request, settings: &Settings) -> Result<Response, E
         .and_then(
             |access| if access.may_read(path) { Ok(()) } else { Err(Refusal::InsufficientScope) },
         );
-    access.map_err(|refusal| refusal.error(request, settings))?;
+    access.map_err(|refusal| refusal.error(request))?;
     // Before the list: who follows the events after this one misses nothing.
     let last = format!("#{}", hub::position());
     let position = Position { last_event_id: last.clone(), legacy: last };
@@ -264,7 +262,7 @@ pub(crate) fn list(request: &Request, settings: &Settings) -> Result<Response, E
         .collect();
     let body = if let Asked::One(..) = asked {
         let one = found.first().ok_or_else(Error::not_found)?;
-        let document = one.document(settings, true);
+        let document = one.document(true);
         serde_json::to_string(&Document {
             context: Some(CONTEXT),
             position: Some(position),
@@ -275,14 +273,14 @@ pub(crate) fn list(request: &Request, settings: &Settings) -> Result<Response, E
             context: CONTEXT,
             id: path,
             kind: "Subscriptions",
-            subscriptions: found.iter().map(|one| one.document(settings, true)).collect(),
+            subscriptions: found.iter().map(|one| one.document(true)).collect(),
             position,
         })
     };
     Response::new(body?)
         .with_header(header::CONTENT_TYPE, "application/ld+json")?
         .with_header(header::CACHE_CONTROL, "no-cache, private")?
-        .with_header(header::LINK, format!("<{}>; rel=\"mercure\"", settings.path()))
+        .with_header(header::LINK, format!("<{HUB}>; rel=\"mercure\""))
 }
 
 #[cfg(test)]
@@ -296,7 +294,7 @@ mod tests {
     use crate::settings::tests::read;
     use crate::testing::{answer, legacy_token, request};
 
-    const HUB: &str = "https://hub.example.com/.well-known/mercure";
+    const URL: &str = "https://hub.example.com/.well-known/mercure";
 
     fn subscription(kind: MatchType, text: &str) -> Subscription {
         let subscriber = "urn:uuid:1".into();
@@ -305,7 +303,6 @@ mod tests {
 
     #[test]
     fn documents_have_the_form_that_was_asked_for() {
-        let settings = read(&[]).unwrap();
         for (kind, path, members) in [
             (
                 MatchType::UrlPattern,
@@ -320,7 +317,7 @@ mod tests {
         ] {
             let subscription = subscription(kind, "https://example.com/:id%");
 
-            let document = serde_json::to_value(subscription.document(&settings, false)).unwrap();
+            let document = serde_json::to_value(subscription.document(false)).unwrap();
 
             let mut expected = json!({
                 "id": path, "type": "Subscription", "subscriber": "urn:uuid:1", "active": false, "payload": {"a": 1},
@@ -355,10 +352,10 @@ mod tests {
     #[test]
     fn what_the_host_keeps_is_read_back() {
         let matchers = [
-            Matcher::new(MatchType::Exact, "https://example.com/{x}".into(), HUB).unwrap(),
-            Matcher::new(MatchType::UrlPattern, "/books/:id".into(), HUB).unwrap(),
-            Matcher::new(MatchType::Topic, "*".into(), HUB).unwrap(),
-            Matcher::new(MatchType::Topic, "/{x}".into(), HUB).unwrap(),
+            Matcher::new(MatchType::Exact, "https://example.com/{x}".into(), URL).unwrap(),
+            Matcher::new(MatchType::UrlPattern, "/books/:id".into(), URL).unwrap(),
+            Matcher::new(MatchType::Topic, "*".into(), URL).unwrap(),
+            Matcher::new(MatchType::Topic, "/{x}".into(), URL).unwrap(),
         ];
         let mut subscriptions = of(&matchers, None).unwrap();
         subscriptions[1].payload = Some(json!({"b": 2}));

@@ -58,7 +58,12 @@ function show({ job_id, name, status }, isFirst) {
     wanted = now.step;
     draw();
   });
-  source.addEventListener("close", () => source.close());
+  source.addEventListener("close", () => {
+    source.close();
+    // Only now the last step is sure to be kept.
+    wanted = "end";
+    draw();
+  });
   source.addEventListener("error", ({ data }) => {
     if (data === undefined) return;
     source.close();

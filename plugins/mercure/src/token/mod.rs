@@ -20,7 +20,7 @@ pub(crate) const MAX_TOKEN: usize = 16 << 10;
 #[derive(Clone, Debug)]
 pub(crate) struct Verifier {
     pub(crate) keys: Vec<Key>,
-    /// This hub's names, one of which is in the audience.
+    /// This hub's names, one of which is in the audience; empty: the URL that it is asked by.
     pub(crate) audiences: Vec<String>,
     /// Empty: it does not matter.
     pub(crate) issuers: Vec<String>,
@@ -91,11 +91,11 @@ enum Audience {
 }
 
 impl Verifier {
-    /// Reads a token at `now`, in seconds since 1970.
+    /// Reads a token at `now`, in seconds since 1970, that was sent to the hub of the URL `hub`.
     ///
     /// # Errors
     /// It is refused, whatever the reason.
-    pub(crate) fn verify(&self, token: &str, now: f64) -> Result<Token, Invalid> {
+    pub(crate) fn verify(&self, token: &str, hub: &str, now: f64) -> Result<Token, Invalid> {
         if token.len() > MAX_TOKEN {
             return Err(Invalid);
         }
@@ -115,9 +115,9 @@ impl Verifier {
             return Err(Invalid);
         }
         if header.typ.as_deref().is_some_and(is_access_token) {
-            self.access_token(claims)
+            self.access_token(claims, hub)
         } else if self.compatible {
-            self.legacy(claims)
+            self.legacy(claims, hub)
         } else {
             Err(Invalid)
         }
@@ -137,10 +137,10 @@ impl Verifier {
     }
 
     /// § Token Validation of 1.0: it ends at some time and is for this hub.
-    fn access_token(&self, claims: Claims) -> Result<Token, Invalid> {
+    fn access_token(&self, claims: Claims, hub: &str) -> Result<Token, Invalid> {
         let expires = claims.exp.ok_or(Invalid)?;
         let audience = claims.aud.as_ref().ok_or(Invalid)?;
-        if !self.is_ours(audience) || !self.is_trusted(claims.iss.as_deref()) {
+        if !self.is_ours(audience, hub) || !self.is_trusted(claims.iss.as_deref()) {
             return Err(Invalid);
         }
         let rights = Rights::Details(claims.authorization_details);
@@ -148,8 +148,8 @@ impl Verifier {
     }
 
     /// 0.x demanded neither audience nor issuer nor an end; what a token has of them counts all the same.
-    fn legacy(&self, claims: Claims) -> Result<Token, Invalid> {
-        let elsewhere = claims.aud.as_ref().is_some_and(|audience| !self.is_ours(audience));
+    fn legacy(&self, claims: Claims, hub: &str) -> Result<Token, Invalid> {
+        let elsewhere = claims.aud.as_ref().is_some_and(|audience| !self.is_ours(audience, hub));
         if elsewhere || (claims.iss.is_some() && !self.is_trusted(claims.iss.as_deref())) {
             return Err(Invalid);
         }
@@ -157,8 +157,10 @@ impl Verifier {
         Ok(Token { expires: claims.exp, rights: Rights::Legacy(claim) })
     }
 
-    fn is_ours(&self, audience: &Audience) -> bool {
-        let is_ours = |name: &String| self.audiences.contains(name);
+    fn is_ours(&self, audience: &Audience, hub: &str) -> bool {
+        let is_ours = |name: &String| {
+            self.audiences.contains(name) || (self.audiences.is_empty() && name == hub)
+        };
         match audience {
             Audience::One(name) => is_ours(name),
             Audience::Many(names) => names.iter().any(is_ours),

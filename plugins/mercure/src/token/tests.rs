@@ -18,7 +18,7 @@ fn verifier() -> Verifier {
 }
 
 fn verify(verifier: &Verifier, header: &str, claims: &Value) -> Result<Token, Invalid> {
-    verifier.verify(&signed(header, &claims.to_string(), DEMO_KEY.as_bytes()), NOW)
+    verifier.verify(&signed(header, &claims.to_string(), DEMO_KEY.as_bytes()), AUDIENCE, NOW)
 }
 
 const ACCESS: &str = r#"{"alg":"HS256","typ":"at+jwt"}"#;
@@ -59,6 +59,20 @@ fn access_tokens_are_for_this_hub_and_end() {
             holds,
             "{changes}"
         );
+    }
+}
+
+#[test]
+fn a_hub_without_a_name_is_that_which_was_asked() {
+    let verifier = Verifier { audiences: Vec::new(), ..verifier() };
+    for (audience, holds) in [
+        (json!(AUDIENCE), true),
+        (json!(["x", AUDIENCE]), true),
+        (json!("hub"), false),
+        (json!(""), false),
+    ] {
+        let claims = claims(json!({"aud": audience}));
+        assert_eq!(verify(&verifier, ACCESS, &claims).is_ok(), holds, "{audience}");
     }
 }
 
@@ -137,7 +151,7 @@ fn forged_tokens_are_refused() {
     let none_signed = format!("{}.{claims}.{signature}", encode(r#"{"alg":"none"}"#));
     let header = good.split('.').next().unwrap();
 
-    assert!(verifier().verify(&good, NOW).is_ok());
+    assert!(verifier().verify(&good, AUDIENCE, NOW).is_ok());
     for token in [
         String::new(),
         "...".to_owned(),
@@ -163,7 +177,7 @@ fn forged_tokens_are_refused() {
         ),
         signed(LEGACY, &"[".repeat(5000), DEMO_KEY.as_bytes()),
     ] {
-        assert_eq!(verifier().verify(&token, NOW).unwrap_err(), Invalid, "{token:.60}");
+        assert_eq!(verifier().verify(&token, AUDIENCE, NOW).unwrap_err(), Invalid, "{token:.60}");
     }
 }
 
@@ -220,14 +234,18 @@ fn a_public_key_is_no_secret_whatever_the_token_says() {
         let verifier = Verifier { keys: keys(key, None).unwrap(), ..verifier() };
         for secret in [*key, PS256_PEM] {
             let forged = signed(LEGACY, r#"{"mercure":{"publish":["*"]}}"#, secret.as_bytes());
-            assert_eq!(verifier.verify(&forged, NOW).unwrap_err(), Invalid, "{algorithm}");
+            assert_eq!(
+                verifier.verify(&forged, AUDIENCE, NOW).unwrap_err(),
+                Invalid,
+                "{algorithm}"
+            );
         }
     }
     let verifier =
         Verifier { keys: keys(PS256_PEM, Some(Algorithm::Ps256)).unwrap(), ..verifier() };
-    assert!(verifier.verify(PS256_TOKEN, NOW).is_ok());
+    assert!(verifier.verify(PS256_TOKEN, AUDIENCE, NOW).is_ok());
     let as_rs256 = Verifier { keys: keys(PS256_PEM, Some(Algorithm::Rs256)).unwrap(), ..verifier };
-    assert_eq!(as_rs256.verify(PS256_TOKEN, NOW).unwrap_err(), Invalid);
+    assert_eq!(as_rs256.verify(PS256_TOKEN, AUDIENCE, NOW).unwrap_err(), Invalid);
 }
 
 #[test]
@@ -244,7 +262,7 @@ fn a_key_id_chooses_among_the_keys_of_a_set() {
     ] {
         let header = format!(r#"{{"alg":"HS256"{id}}}"#);
         let token = signed(&header, r#"{"mercure":{}}"#, secret.as_bytes());
-        assert_eq!(verifier.verify(&token, NOW).is_ok(), holds, "{id} {secret}");
+        assert_eq!(verifier.verify(&token, AUDIENCE, NOW).is_ok(), holds, "{id} {secret}");
     }
 }
 

@@ -121,9 +121,9 @@ async fn stream(request: Request) -> Result<Response, Error> {
         ("x-resumption", resumed(stream.resumption).to_owned()),
         ("x-last-id", stream.last_id),
     ];
-    Ok(fields.into_iter().fold(stream.response, |response, (name, value)| {
+    fields.into_iter().try_fold(stream.response, |response, (name, value)| {
         response.with_header(name, value)
-    }))
+    })
 }
 
 fn resumed(resumption: Resumption) -> &'static str {
@@ -215,7 +215,7 @@ async fn poll(request: Request) -> Result<Response, Error> {
 
 fn past(past: Past) -> Response {
     let events = past.events.iter().map(|past| {
-        json!({ "id": past.id, "topic": past.topic, "data": past.event.data.as_str() })
+        json!({ "id": past.id, "topic": past.topic, "data": past.event.data.as_text() })
     });
     let events: Vec<_> = events.collect();
     let resumption = resumed(past.resumption);

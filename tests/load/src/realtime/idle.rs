@@ -13,8 +13,8 @@ use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
 
 use super::peers::Peer;
-use super::resting;
 use super::subscribers::Subscribers;
+use super::{each, resting};
 use crate::report::{figure, say};
 use crate::{Options, h3_client};
 
@@ -32,23 +32,33 @@ const STREAMS_TLS: usize = 4_000;
 /// Over HTTP/1.1, in the clear.
 pub(super) fn streams(peers: &[Peer]) -> Result<()> {
     say(&format!("\n{STREAMS} idle event streams over HTTP/1.1"));
-    for peer in peers {
-        let first = peer.subscribers(FIRST).context(peer.name)?;
+    held_by(peers, |peer| Some(peer.subscription()))
+}
+
+/// The same of WebSockets.
+pub(super) fn sockets(peers: &[Peer]) -> Result<()> {
+    say(&format!("\n{STREAMS} idle WebSockets over HTTP/1.1"));
+    held_by(peers, Peer::upgrade)
+}
+
+fn held_by(peers: &[Peer], request: impl Fn(&Peer) -> Option<Vec<u8>>) -> Result<()> {
+    each(peers, |peer| {
+        let Some(request) = request(peer) else { return Ok(()) };
+        let first = Subscribers::open(&peer.server.http, &request, FIRST)?;
         let before = peer.server.settled_pss_kib()?;
         let begun = Instant::now();
-        let mut subscribers = Subscribers::open(&peer.server.http, &peer.subscription(), STREAMS)
-            .context(peer.name)?;
+        let mut subscribers = Subscribers::open(&peer.server.http, &request, STREAMS)?;
         let opened = begun.elapsed();
         let after = peer.server.settled_pss_kib()?;
         told(peer.name, before, after, STREAMS, opened);
-        let share = resting(peer, &mut subscribers, REST).context(peer.name)?;
+        let share = resting(peer, &mut subscribers, REST)?;
         figure(&format!("{}:   processor while idle", peer.name), &format!("{share:.1} %"));
         if !peer.server.admin.is_empty() {
             held(&peer.server.admin)?;
         }
         drop((first, subscribers));
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// With TLS, and over HTTP/2.
@@ -88,7 +98,8 @@ fn told(name: &str, before: u64, after: u64, count: usize, took: Duration) {
 /// No instance works for them.
 fn held(admin: &str) -> Result<()> {
     let mut stream = TcpStream::connect(admin)?;
-    stream.write_all(b"GET /plugins HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET /plugins HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let from = answer.find('[').context("no list of plugins")?;

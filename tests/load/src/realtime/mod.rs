@@ -26,6 +26,10 @@ pub(crate) enum Part {
     FanOut,
     /// One publication, one subscriber.
     Latency,
+    /// Ten thousand WebSockets that get nothing, over HTTP/1.1.
+    IdleSockets,
+    /// A thousand WebSockets, each of which hears what any says.
+    Chat,
 }
 
 /// Subscribers of the one topic.
@@ -39,6 +43,10 @@ const PERIOD: Duration = Duration::from_millis(150);
 const TOGETHER: usize = 50;
 /// Publications to one subscriber.
 const PINGS: usize = 3_000;
+/// WebSockets in one room, messages that are said there, and how many of them at once.
+const ROOM: usize = 1_000;
+const MESSAGES: usize = 200;
+const AT_ONCE: usize = 16;
 /// Bytes of an event's data.
 const BYTES: usize = 64;
 
@@ -62,6 +70,8 @@ pub(crate) fn realtime(options: &Options) -> Result<()> {
             Part::IdleOthers => idle::others(options)?,
             Part::FanOut => fan_out(options, &peers)?,
             Part::Latency => latency(options, &peers)?,
+            Part::IdleSockets => idle::sockets(&peers)?,
+            Part::Chat => chat(options, &peers)?,
         }
     }
     Ok(())
@@ -87,14 +97,14 @@ impl Series {
 /// One topic, thousands of subscribers: what a core delivers, and how late.
 fn fan_out(options: &Options, peers: &[Peer]) -> Result<()> {
     say(&format!("\none topic, {FAN_OUT} event streams, events of {BYTES} bytes"));
-    for peer in peers {
-        let mut subscribers = peer.subscribers(FAN_OUT).context(peer.name)?;
+    each(peers, |peer| {
+        let mut subscribers = peer.subscribers(FAN_OUT)?;
         let request = |data: &str| peer.publication(data);
         let together = |data: &str| peer.publications(data, TOGETHER).unwrap_or_default();
         let batches = peer.publications("", 2).is_some();
         let [mut paced, mut p50, mut p99, mut most] = [const { Series(Vec::new()) }; 4];
         let [mut core, mut second, mut batch] = [const { Series(Vec::new()) }; 3];
-        subscribers.fan_out(3, BYTES, Pace::Saturating, &request, 3).context(peer.name)?;
+        subscribers.fan_out(3, BYTES, Pace::Saturating, &request, 3)?;
         for _ in 0..options.rounds {
             let pace = Pace::Every(PERIOD);
             let (cpu, _) =
@@ -130,6 +140,19 @@ fn fan_out(options: &Options, peers: &[Peer]) -> Result<()> {
         if batches {
             figure(&format!("{name}: {TOGETHER} in one request, a second and core"), &batch.told());
         }
+        Ok(())
+    })
+}
+
+/// Measures one after the other; what cannot be is said, and fails only for wharf.
+fn each(peers: &[Peer], measure: impl Fn(&Peer) -> Result<()>) -> Result<()> {
+    for peer in peers {
+        match measure(peer) {
+            Err(error) if peer.name != peers[0].name => {
+                say(&format!("{}: not measured: {error:#}", peer.name));
+            }
+            measured => measured.context(peer.name)?,
+        }
     }
     Ok(())
 }
@@ -137,7 +160,7 @@ fn fan_out(options: &Options, peers: &[Peer]) -> Result<()> {
 /// Server seconds of processor time for something, and how long it took.
 fn measured(peer: &Peer, act: impl FnOnce() -> Result<Duration>) -> Result<(f64, Duration)> {
     let before = peer.server.cpu_us()?;
-    let took = act().context(peer.name)?;
+    let took = act()?;
     // What it does after the last delivery belongs to it.
     std::thread::sleep(Duration::from_millis(100));
     let used = peer.server.cpu_us()? - before;
@@ -147,23 +170,47 @@ fn measured(peer: &Peer, act: impl FnOnce() -> Result<Duration>) -> Result<(f64,
 /// One publication to one subscriber.
 fn latency(options: &Options, peers: &[Peer]) -> Result<()> {
     say(&format!("\none publication to one event stream, {PINGS} times, microseconds"));
-    let mut series: Vec<_> = peers.iter().map(|_| [const { Series(Vec::new()) }; 2]).collect();
-    for _ in 0..options.rounds {
-        for (peer, [p50, p99]) in peers.iter().zip(&mut series) {
-            let mut subscribers = peer.subscribers(1).context(peer.name)?;
+    each(peers, |peer| {
+        let [mut p50, mut p99] = [const { Series(Vec::new()) }; 2];
+        for _ in 0..options.rounds {
+            let mut subscribers = peer.subscribers(1)?;
             let request = |data: &str| peer.publication(data);
-            subscribers.ping(PINGS / 10, BYTES, &request).context(peer.name)?;
-            subscribers.ping(PINGS, BYTES, &request).context(peer.name)?;
+            subscribers.ping(PINGS / 10, BYTES, &request)?;
+            subscribers.ping(PINGS, BYTES, &request)?;
             let late = || subscribers.latencies_us.iter().copied();
             p50.push(quantile(late(), 0.5));
             p99.push(quantile(late(), 0.99));
         }
-    }
-    for (peer, [p50, p99]) in peers.iter().zip(&series) {
         figure(&format!("{}: p50", peer.name), &p50.told());
         figure(&format!("{}: p99", peer.name), &p99.told());
-    }
-    Ok(())
+        Ok(())
+    })
+}
+
+/// A room in which each hears what any says.
+fn chat(options: &Options, peers: &[Peer]) -> Result<()> {
+    say(&format!("\na room of {ROOM} WebSockets, messages of {BYTES} bytes"));
+    each(peers, |peer| {
+        let Some(upgrade) = peer.upgrade() else { return Ok(()) };
+        let mut room = Subscribers::open(&peer.server.http, &upgrade, ROOM)?;
+        let [mut p50, mut p99, mut single, mut several] = [const { Series(Vec::new()) }; 4];
+        room.chat(AT_ONCE, BYTES, 1)?;
+        for _ in 0..options.rounds {
+            let (cpu, _) = measured(peer, || room.chat(MESSAGES, BYTES, 1))?;
+            let late = || room.latencies_us.iter().copied();
+            p50.push(quantile(late(), 0.5));
+            p99.push(quantile(late(), 0.99));
+            single.push((ROOM * MESSAGES) as f64 / cpu);
+            let (cpu, _) = measured(peer, || room.chat(MESSAGES, BYTES, AT_ONCE))?;
+            several.push((ROOM * MESSAGES) as f64 / cpu);
+        }
+        let name = peer.name;
+        figure(&format!("{name}: one at a time, deliveries a second and core"), &single.told());
+        figure(&format!("{name}:   from saying to hearing, us, p50"), &p50.told());
+        figure(&format!("{name}:   p99"), &p99.told());
+        figure(&format!("{name}: {AT_ONCE} at once, a second and core"), &several.told());
+        Ok(())
+    })
 }
 
 /// Share of a core that a server uses while its clients rest, in per cent.

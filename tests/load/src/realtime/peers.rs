@@ -39,11 +39,12 @@ const WHARF: &str = "[log]\naccess = \"off\"\n[limits]\nconnections = 20000\n\
 const PLUGIN: &str = "[capabilities]\nhub = { publish = [\"load\"], subscribe = [\"load\"] }\n";
 
 impl Peer {
-    /// Wharf with the guest `p3_realtime`.
+    /// Wharf with the guests `p3_realtime` and `p3_websocket`.
     pub(crate) fn wharf(options: &Options) -> Result<Self> {
-        let component = guest(options, "p3_realtime")?;
+        let (streams, sockets) = (guest(options, "p3_realtime")?, guest(options, "p3_websocket")?);
         let place = scenarios::places(options).0;
-        let plugins: [(&str, &[u8], &str); 1] = [("load", &component, PLUGIN)];
+        let plugins: [(&str, &[u8], &str); 2] =
+            [("load", &streams, PLUGIN), ("sockets", &sockets, PLUGIN)];
         let server = Server::wharf_with(options, place, &plugins, WHARF)?;
         let publish_at = server.http.clone();
         Ok(Self { name: "wharf", server, kind: Kind::Wharf, publish_at })
@@ -113,17 +114,19 @@ impl Peer {
         fs::write(here.join("routes"), format!("* {}\n", origin.local_addr()?))?;
         std::thread::spawn(move || hold_everything(&origin));
         let http = free_address()?;
-        let port = http.rsplit(':').next().unwrap_or_default();
         let publish_at = free_address()?;
         let publish_port = publish_at.rsplit(':').next().unwrap_or_default();
         let here = here.display();
         let config = format!(
             "[global]\ninclude={{libdir}}/internal.conf\nrundir={here}\nipc_prefix=p-\n\
              port_offset=0\nstats_connection_ttl=120\n\
-             [runner]\nservices=condure,pushpin-proxy,pushpin-handler\nhttp_port={port}\n\
+             [runner]\nservices=condure,zurl,pushpin-proxy,pushpin-handler\nhttp_port={http}\n\
              logdir={here}\nlog_level=1\nclient_buffer_size=8192\nclient_maxconn=20000\n\
              condure_bin=condure\nzurl_bin=zurl\n\
              [proxy]\nroutesfile={here}/routes\nsig_key=none\nupdates_check=off\n\
+             zurl_out_specs=ipc://{here}/p-zurl-in\n\
+             zurl_out_stream_specs=ipc://{here}/p-zurl-in-stream\n\
+             zurl_in_specs=ipc://{here}/p-zurl-out\n\
              [handler]\npush_in_spec=ipc://{here}/push\npush_in_sub_specs=ipc://{here}/sub\n\
              push_in_http_addr=127.0.0.1\npush_in_http_port={publish_port}\n\
              command_spec=ipc://{here}/command\nmessage_rate=1000000\nmessage_hwm=1000000\n\
@@ -145,6 +148,20 @@ impl Peer {
             Kind::Pushpin => "/",
         };
         format!("GET {path} HTTP/1.1\r\nHost: load\r\nAccept: text/event-stream\r\n\r\n").into()
+    }
+
+    /// The request of a WebSocket; `None` where the server has none without an origin of its own.
+    pub(crate) fn upgrade(&self) -> Option<Vec<u8>> {
+        let path = match self.kind {
+            Kind::Wharf => "/sockets/ws?topic=load&publish=load",
+            Kind::Nchan => "/both",
+            Kind::Pushpin => return None,
+        };
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: load\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        Some(head.into())
     }
 
     /// Clients that follow the topic.

@@ -52,7 +52,11 @@ struct Socket {
 }
 
 struct Publisher {
-    stream: TcpStream,
+    /// For the epoll.
+    number: u64,
+    address: String,
+    /// `None` where the server has closed it, as some do after each publication.
+    stream: Option<TcpStream>,
     /// What has come of the answer, while there is one to come.
     answer: Option<Vec<u8>>,
 }
@@ -107,12 +111,10 @@ impl Subscribers {
     /// Opens connections to publish on.
     pub(crate) fn publish_at(&mut self, address: &str) -> Result<()> {
         for number in 0..PUBLISHING {
-            let stream = TcpStream::connect(address)?;
-            stream.set_nodelay(true)?;
-            stream.set_nonblocking(true)?;
-            let data = EventData::new_u64(u64::MAX - number as u64);
-            epoll::add(&self.epoll, &stream, data, EventFlags::IN | EventFlags::ET)?;
-            self.publishers.push(Publisher { stream, answer: None });
+            let (number, address) = (u64::MAX - number as u64, address.to_owned());
+            let mut publisher = Publisher { number, address, stream: None, answer: None };
+            publisher.connect(&self.epoll)?;
+            self.publishers.push(publisher);
         }
         Ok(())
     }
@@ -149,10 +151,9 @@ impl Subscribers {
             let idle = self.publishers.iter().position(|publisher| publisher.answer.is_none());
             match idle {
                 Some(idle) if due && published < events => {
+                    self.publishers[idle].connect(&self.epoll)?;
                     let request = request(&self.data(bytes));
-                    let publisher = &mut self.publishers[idle];
-                    publisher.stream.write_all(&request).context("publish")?;
-                    publisher.answer = Some(Vec::new());
+                    self.publishers[idle].publish(&request)?;
                     published += 1;
                 }
                 _ => self.receive(Some(Duration::from_millis(1)))?,
@@ -167,8 +168,8 @@ impl Subscribers {
         Ok(begun.elapsed())
     }
 
-    /// Publishes one event after the other, each when the one before has come and its publication
-    /// was answered. Does not sleep meanwhile, so that the client's own waking is not measured.
+    /// Publishes one event after the other, for ten seconds at the most, each when the one before has
+    /// come and its publication was answered. Does not sleep meanwhile, so that the client's own waking is not measured.
     pub(crate) fn ping(
         &mut self,
         events: usize,
@@ -176,11 +177,15 @@ impl Subscribers {
         request: PublishRequest<'_>,
     ) -> Result<()> {
         self.latencies_us.clear();
+        let until = Instant::now() + Duration::from_secs(10);
         for _ in 0..events {
+            if Instant::now() > until {
+                break;
+            }
             let expected = self.received + self.sockets.len() as u64;
+            self.publishers[0].connect(&self.epoll)?;
             let request = request(&self.data(bytes));
-            self.publishers[0].stream.write_all(&request)?;
-            self.publishers[0].answer = Some(Vec::new());
+            self.publishers[0].publish(&request)?;
             let begun = Instant::now();
             while self.received < expected || self.publishers[0].answer.is_some() {
                 self.receive(Some(Duration::ZERO))?;
@@ -190,16 +195,30 @@ impl Subscribers {
         Ok(())
     }
 
-    /// Lets the first connection send something and reads until all have got one event by it.
-    pub(crate) fn broadcast(&mut self, message: &[u8]) -> Result<()> {
-        let expected = self.received + self.sockets.len() as u64;
-        self.sockets[0].stream.write_all(message)?;
+    /// Lets the WebSockets in turn say something that each gets, `ahead` at once, and reads until all
+    /// have got all of it.
+    pub(crate) fn chat(&mut self, messages: usize, bytes: usize, ahead: usize) -> Result<Duration> {
+        self.latencies_us.clear();
+        let all = self.sockets.len() as u64;
+        let from = self.received;
         let begun = Instant::now();
-        while self.received < expected {
+        let mut progress = (from, begun);
+        let mut said = 0;
+        while self.received < from + all * messages as u64 {
+            let heard = (self.received - from) / all;
+            if said < messages && (said as u64) < heard + ahead as u64 {
+                let message = message(&self.data(bytes));
+                self.sockets[said % all as usize].stream.write_all(&message)?;
+                said += 1;
+                continue;
+            }
             self.receive(Some(Duration::from_millis(1)))?;
-            ensure!(begun.elapsed() < PATIENCE, "a message never came");
+            if self.received > progress.0 {
+                progress = (self.received, Instant::now());
+            }
+            ensure!(progress.1.elapsed() < PATIENCE, "a message never came");
         }
-        Ok(())
+        Ok(begun.elapsed())
     }
 
     /// Reads for so long.
@@ -276,9 +295,32 @@ impl Subscribers {
 }
 
 impl Publisher {
+    fn connect(&mut self, epoll: &OwnedFd) -> Result<()> {
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(&self.address)?;
+            stream.set_nodelay(true)?;
+            stream.set_nonblocking(true)?;
+            let data = EventData::new_u64(self.number);
+            epoll::add(epoll, &stream, data, EventFlags::IN | EventFlags::ET)?;
+            self.stream = Some(stream);
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, request: &[u8]) -> Result<()> {
+        self.stream.as_mut().context("not connected")?.write_all(request).context("publish")?;
+        self.answer = Some(Vec::new());
+        Ok(())
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> Result<()> {
-        let read = match self.stream.read(buffer) {
-            Ok(0) => bail!("the server closed the publisher's connection"),
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let read = match stream.read(buffer) {
+            Ok(0) if self.answer.is_none() => {
+                self.stream = None;
+                return Ok(());
+            }
+            Ok(0) => bail!("the server did not answer a publication"),
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -292,9 +334,27 @@ impl Publisher {
         let length = length.map_or(Ok(0), |length| length.trim().parse::<usize>())?;
         if answer.len() >= at + 4 + length {
             self.answer = None;
+            if head.contains("connection: close") {
+                self.stream = None;
+            }
         }
         Ok(())
     }
+}
+
+/// A text message of a client (RFC 6455 §5.2), masked with zeros: that leaves it as it is.
+fn message(text: &str) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match u16::try_from(text.len()) {
+        Ok(length @ 0..126) => frame.push(0x80 | length as u8),
+        length => {
+            frame.push(0x80 | 126);
+            frame.extend(length.unwrap_or(u16::MAX).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(text.as_bytes());
+    frame
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Publishes with the package mercure-publisher, as its users do.
 
-    mercure_publisher.py HUB KEY TOPIC DATA
+    mercure_publish.py HUB KEY TOPIC DATA
 
 One line of JSON: the id that the hub gave, and what a key that is not the hub's gets.
 """
