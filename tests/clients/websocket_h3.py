@@ -40,7 +40,8 @@ class Http3(QuicConnectionProtocol):
             if isinstance(event, HeadersReceived):
                 self.head.set_result(dict(event.headers))
             elif isinstance(event, DataReceived):
-                self.socket.receive_data(event.data or None if event.stream_ended else event.data)
+                if event.data:
+                    self.socket.receive_data(event.data)
                 for message in self.socket.events():
                     self.take(message)
 

@@ -8,10 +8,12 @@ use std::cell::RefCell;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// Shorter messages are sent as they are: the gain would be a packet's rest.
+/// Shorter messages are stored: the gain would be a packet's rest.
 pub const COMPRESS_FROM: usize = 128;
-/// Longer ones too: a core's one thread is held meanwhile, about a millisecond for so much.
+/// Longer ones go as they are: a core's one thread is held meanwhile, about a millisecond for so much.
 pub const COMPRESS_TO: usize = 256 * 1024;
+/// Bytes of a block that is stored (RFC 1951 §3.2.4).
+const STORED: usize = 65_535;
 /// The largest window (§7.1.2), and the smallest that zlib can compress with: it makes 9 of 8.
 pub const MAX_WINDOW: u8 = 15;
 /// The smallest.
@@ -112,12 +114,32 @@ impl std::fmt::Debug for Inflate {
     }
 }
 
-/// A message compressed for a client that can follow a window of so many bits; `None` where that is
-/// not worth it.
+/// A message in DEFLATE for a client that can follow a window of so many bits; `None` where it is too
+/// long. What does not become smaller is stored, six bytes larger, because there are clients that take
+/// nothing else once compression was agreed on (kosoku's for Autobahn's cases is one).
 pub fn deflate(payload: &[u8], window: u8) -> Option<Vec<u8>> {
-    if !(COMPRESS_FROM..=COMPRESS_TO).contains(&payload.len()) {
+    if payload.len() > COMPRESS_TO {
         return None;
     }
+    let smaller = if payload.len() < COMPRESS_FROM { None } else { squeeze(payload, window) };
+    Some(smaller.unwrap_or_else(|| stored(payload)))
+}
+
+fn stored(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len() + 5 * (payload.len() / STORED + 1) + 1);
+    for block in payload.chunks(STORED) {
+        let length = block.len() as u16;
+        out.push(0);
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&(!length).to_le_bytes());
+        out.extend_from_slice(block);
+    }
+    // The first byte of the block that the receiver ends it with (RFC 7692 §7.2.3.3).
+    out.push(0);
+    out
+}
+
+fn squeeze(payload: &[u8], window: u8) -> Option<Vec<u8>> {
     let usual = window == MAX_WINDOW;
     let kept = if usual { DEFLATES.with_borrow_mut(Vec::pop) } else { None };
     let mut state =
@@ -188,11 +210,19 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_become_smaller_is_left() {
-        let noise: Vec<u8> = (0..4096).map(|_| rand::random()).collect();
+    fn what_does_not_become_smaller_is_stored() {
+        for bytes in [0, 1, COMPRESS_FROM, STORED - 1, STORED, STORED + 1, COMPRESS_TO] {
+            let noise: Vec<u8> = (0..bytes).map(|_| rand::random()).collect();
+            let stored = deflate(&noise, MAX_WINDOW).expect("it is not too long");
 
-        assert_eq!(deflate(&noise, MAX_WINDOW), None);
-        assert_eq!(deflate(b"short", MAX_WINDOW), None);
+            assert!(stored.len() <= bytes + 26, "{bytes}");
+            assert!(inflate(&stored, 1000, bytes) == Ok(noise), "{bytes}");
+        }
+        // RFC 7692 §7.2.3.3
+        assert_eq!(
+            deflate(b"Hello", MAX_WINDOW).as_deref(),
+            Some(&[0, 5, 0, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0][..])
+        );
         assert_eq!(deflate(&vec![0; COMPRESS_TO + 1], MAX_WINDOW), None);
     }
 

@@ -197,7 +197,8 @@ mod tests {
         assert_eq!(message.frame(None)[0], 0x81);
         assert_eq!(message.frame(WIDE)[0], 0xc1);
         assert!(message.frame(NARROW).len() < 200);
-        assert_eq!(Message::binary(b"short").frame(WIDE)[0], 0x82);
+        assert_eq!(Message::binary(b"short").frame(WIDE)[0], 0xc2);
+        assert_eq!(Message::binary(&vec![0; 300_000]).frame(WIDE)[0], 0x82);
     }
 
     #[test]

@@ -22,10 +22,10 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("php", "php-symfony-mercure"),
     ("php", "php-symfony-http-client"),
 ];
-/// Environments by their folders' names; the first has what speaks WebSocket on aioquic's streams as well,
+/// Environments by their folders' names; the first has what speaks WebSocket on streams as well,
 /// the last Autobahn's cases for WebSocket servers.
 const PYPI: [(&str, &[&str]); 3] = [
-    ("python", &["aioquic==1.7.2", "wsproto==1.3.2"]),
+    ("python", &["aioquic==1.7.2", "h2==4.4.1", "wsproto==1.3.2"]),
     ("mercure", &["mercure-publisher==0.1.0"]),
     ("kosoku", &["kosoku==0.1.0"]),
 ];
