@@ -167,7 +167,7 @@ mod tests {
         Access::of(Token { expires: None, rights: Rights::Legacy(claim) }, HUB).unwrap()
     }
 
-    fn detail(actions: &[&str], topics: Value) -> Value {
+    fn detail(actions: &[&str], topics: &Value) -> Value {
         json!([{"type": DETAIL_TYPES[0], "actions": actions, "topics": topics}])
     }
 
@@ -203,11 +203,7 @@ mod tests {
             json!([{"match": 1}]),
             json!(vec![json!({"match": "a"}); MAX_MATCHERS + 1]),
         ] {
-            assert_eq!(
-                read(detail(&["publish"], topics.clone())).unwrap_err(),
-                Invalid,
-                "{topics}"
-            );
+            assert_eq!(read(detail(&["publish"], &topics)).unwrap_err(), Invalid, "{topics}");
         }
         for details in [
             json!({}),

@@ -24,7 +24,7 @@ fn verify(verifier: &Verifier, header: &str, claims: &Value) -> Result<Token, In
 const ACCESS: &str = r#"{"alg":"HS256","typ":"at+jwt"}"#;
 const LEGACY: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
-fn claims(changes: Value) -> Value {
+fn claims(changes: &Value) -> Value {
     let mut claims = json!({"exp": NOW + 60.0, "aud": AUDIENCE, "authorization_details": []});
     for (name, value) in changes.as_object().unwrap() {
         if value.is_null() {
@@ -54,11 +54,7 @@ fn access_tokens_are_for_this_hub_and_end() {
         (json!({"aud": format!("{AUDIENCE}/")}), false),
         (json!({"aud": 1}), false),
     ] {
-        assert_eq!(
-            verify(&verifier(), ACCESS, &claims(changes.clone())).is_ok(),
-            holds,
-            "{changes}"
-        );
+        assert_eq!(verify(&verifier(), ACCESS, &claims(&changes)).is_ok(), holds, "{changes}");
     }
 }
 
@@ -71,7 +67,7 @@ fn a_hub_without_a_name_is_that_which_was_asked() {
         (json!("hub"), false),
         (json!(""), false),
     ] {
-        let claims = claims(json!({"aud": audience}));
+        let claims = claims(&json!({"aud": audience}));
         assert_eq!(verify(&verifier, ACCESS, &claims).is_ok(), holds, "{audience}");
     }
 }
@@ -85,7 +81,7 @@ fn issuers_are_checked_where_there_are_any() {
         (json!(null), false),
     ] {
         assert_eq!(
-            verify(&verifier, ACCESS, &claims(json!({"iss": issuer}))).is_ok(),
+            verify(&verifier, ACCESS, &claims(&json!({"iss": issuer}))).is_ok(),
             holds,
             "{issuer}"
         );
@@ -101,7 +97,7 @@ fn issuers_are_checked_where_there_are_any() {
 
 #[test]
 fn the_type_decides_which_rights_count() {
-    let both = claims(json!({"mercure": {"publish": ["*"]}}));
+    let both = claims(&json!({"mercure": {"publish": ["*"]}}));
     let rights = |header: &str| verify(&verifier(), header, &both).map(|token| token.rights);
 
     for kind in ["at+jwt", "AT+JWT", "application/at+jwt", "Application/At+Jwt"] {
@@ -111,7 +107,7 @@ fn the_type_decides_which_rights_count() {
     for header in [LEGACY, r#"{"alg":"HS256"}"#, r#"{"alg":"HS256","typ":"application/jwt"}"#] {
         assert!(matches!(rights(header), Ok(Rights::Legacy(_))), "{header}");
     }
-    assert_eq!(verify(&verifier(), LEGACY, &claims(json!({}))).unwrap_err(), Invalid);
+    assert_eq!(verify(&verifier(), LEGACY, &claims(&json!({}))).unwrap_err(), Invalid);
     let strict = Verifier { compatible: false, ..verifier() };
     assert_eq!(verify(&strict, LEGACY, &both).unwrap_err(), Invalid);
 }
