@@ -205,6 +205,10 @@ async fn what_was_missed_while_the_server_was_down_is_told() {
 
     let server = server.restart().await;
     until_run(&server, "tick", 1).await;
+    // Its line may be written a little later.
+    while calls(&server, "tick").len() <= before {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 
     let calls = calls(&server, "tick");
     let (last, first) = (&calls[before - 1], &calls[before]);

@@ -254,13 +254,16 @@ impl Hub {
             return;
         }
         let hub = Arc::clone(self);
-        self.background.spawn_on(&self.control, async move {
-            for draft in drafts {
-                if let Err(error) = hub.publish(draft).await {
-                    tracing::warn!(%error, "an event that was to be published later is not");
-                }
+        self.background.spawn_on(&self.control, async move { hub.publish_all(drafts).await });
+    }
+
+    /// Publishes for nobody who could be told of an error.
+    pub async fn publish_all(self: &Arc<Self>, drafts: Vec<Draft>) {
+        for draft in drafts {
+            if let Err(error) = self.publish(draft).await {
+                tracing::warn!(%error, "an event of a stream or socket is not published");
             }
-        });
+        }
     }
 
     /// Gives events that are on disk their places: those of another process, then ours.

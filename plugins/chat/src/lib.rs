@@ -105,8 +105,8 @@ fn place(socket: &Socket) -> Result<(String, String), Error> {
 async fn say(room: &str, name: &str, text: &str, from: Option<&str>) -> Result<Said, Error> {
     let mut said = Said::now(Kind::Message, name, text);
     said.id = Some(store::add(room, &said).await?);
-    let mut publication = Publication::new(topic(room), Event::new(said.to_json()))
-        .also(topic_of_messages(room));
+    let mut publication =
+        Publication::new(topic(room), Event::new(said.to_json())).also(topic_of_messages(room));
     if let Some(from) = from {
         publication = publication.except(from);
     }

@@ -278,7 +278,7 @@ fn accept(
     });
     let publishing = |drafts: Vec<wharf_hub::Draft>| {
         let hub = Arc::clone(&services.hub);
-        (!drafts.is_empty()).then(|| Box::pin(async move { hub.publish_later(drafts) }) as _)
+        (!drafts.is_empty()).then(|| Box::pin(async move { hub.publish_all(drafts).await }) as _)
     };
     let (opening, closing) = (publishing(on_open), publishing(on_close));
     let accepted = socket::Accepted { open, settings, feed, opening, closing };

@@ -121,9 +121,9 @@ async fn stream(request: Request) -> Result<Response, Error> {
         ("x-resumption", resumed(stream.resumption).to_owned()),
         ("x-last-id", stream.last_id),
     ];
-    fields.into_iter().try_fold(stream.response, |response, (name, value)| {
-        response.with_header(name, value)
-    })
+    fields
+        .into_iter()
+        .try_fold(stream.response, |response, (name, value)| response.with_header(name, value))
 }
 
 fn resumed(resumption: Resumption) -> &'static str {
@@ -214,12 +214,14 @@ async fn poll(request: Request) -> Result<Response, Error> {
 }
 
 fn past(past: Past) -> Response {
-    let events = past.events.iter().map(|past| {
-        json!({ "id": past.id, "topic": past.topic, "data": past.event.data.as_text() })
-    });
+    let events = past.events.iter().map(
+        |past| json!({ "id": past.id, "topic": past.topic, "data": past.event.data.as_text() }),
+    );
     let events: Vec<_> = events.collect();
     let resumption = resumed(past.resumption);
-    Response::text(json!({ "events": events, "resumption": resumption, "last": past.last_id }).to_string())
+    Response::text(
+        json!({ "events": events, "resumption": resumption, "last": past.last_id }).to_string(),
+    )
 }
 
 fn read(request: &Request) -> hub::History {
@@ -275,9 +277,9 @@ async fn emit(request: Request) -> Result<Response, Error> {
 
 async fn subscribers(request: Request) -> Result<Response, Error> {
     let within = one(&request, "within").unwrap_or_default();
-    let listed = hub::subscribers(&within)?.into_iter().map(|subscriber| {
-        json!({ "id": subscriber.id, "attributes": subscriber.attributes })
-    });
+    let listed = hub::subscribers(&within)?
+        .into_iter()
+        .map(|subscriber| json!({ "id": subscriber.id, "attributes": subscriber.attributes }));
     Ok(Response::text(Value::from(listed.collect::<Vec<_>>()).to_string()))
 }
 
