@@ -22,7 +22,7 @@
 //! # let _ = (put, changes);
 //! ```
 //!
-//! Event streams are in [`sse`](crate::sse), WebSockets in [`websocket`](crate::websocket). A component
+//! Event streams are in [`sse`](crate::sse), WebSockets in [`websocket`](mod@crate::websocket). A component
 //! that uses this imports `wharf:host/hub`, so that a host without that interface will not load it.
 
 mod event;

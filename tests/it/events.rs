@@ -1,5 +1,7 @@
 //! The sample plugin `events`: event streams and long polls that the host holds.
 
+#![expect(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
+
 use std::time::Duration;
 
 use bytes::Bytes;

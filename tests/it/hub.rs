@@ -1,5 +1,7 @@
 //! The hub over HTTP: event streams, long polls, histories, durable topics.
 
+#![expect(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -3,6 +3,8 @@
 //!
 //! `WHARF_STORM=1` runs all of it: 1,000 subscribers, 20 times, 50,000 events.
 
+#![expect(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! The sample plugin `mercure`: the protocol of both versions, and the attacks that its security section
 //! names. Foreign clients are in `mercure_clients.rs`.
 
+#![expect(clippy::needless_pass_by_value, reason = "`json!` makes values")]
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;

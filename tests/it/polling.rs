@@ -1,5 +1,7 @@
 //! The sample plugin `polling`: documents with versions, and polls that the host holds.
 
+#![expect(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -106,9 +106,8 @@ impl Setup {
             Recorder { told: sender, slow: self.slow, echo: self.echo, running: Arc::default() };
         let drain = Drain::new();
         let sockets = Sockets::new(Arc::new(listener), drain.clone());
-        let identity =
-            Identity { id: SocketId::random(), protocol: None, attributes: Vec::new(), core: 0 };
-        let open = sockets.open(&Arc::from("chat"), 1, identity).expect("it is the first");
+        let identity = Identity::new(&Conn::unconnected(0), None, Vec::new());
+        let open = sockets.open(&Arc::from("chat"), counted(), identity);
         let handle = Arc::clone(&open.handle);
         let accepted =
             Accepted { open, settings: self.settings, feed: None, opening: None, closing: None };

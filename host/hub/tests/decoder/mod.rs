@@ -3,28 +3,28 @@
 
 /// What a script is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Message {
+pub(crate) struct Message {
     /// `event.type`.
-    pub kind: String,
+    pub(crate) kind: String,
     /// `event.data`.
-    pub data: String,
+    pub(crate) data: String,
     /// `event.lastEventId`.
-    pub last_event_id: String,
+    pub(crate) last_event_id: String,
 }
 
 /// What a stream comes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Decoded {
+pub(crate) struct Decoded {
     /// In their order.
-    pub messages: Vec<Message>,
+    pub(crate) messages: Vec<Message>,
     /// The reconnection time, where it was set.
-    pub retry: Option<u64>,
+    pub(crate) retry: Option<u64>,
     /// Lines that are comments.
-    pub comments: usize,
+    pub(crate) comments: usize,
 }
 
 /// Interprets a whole stream.
-pub fn decode(stream: &[u8]) -> Decoded {
+pub(crate) fn decode(stream: &[u8]) -> Decoded {
     let text = String::from_utf8_lossy(stream);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut decoded = Decoded::default();
@@ -95,6 +95,6 @@ fn lines(text: &str) -> Vec<&str> {
 }
 
 /// Text as it comes through an event stream, where every end of a line is one.
-pub fn with_plain_ends(text: &str) -> String {
+pub(crate) fn with_plain_ends(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
 }

@@ -49,7 +49,7 @@ impl websocket::Host for HostState {
 
     fn send(&mut self, socket: String, message: Payload) -> wasmtime::Result<Sent> {
         let environment = &self.environment;
-        Ok(framed(environment, &socket, message)
+        Ok(framed(environment, &socket, &message)
             .and_then(|(handle, message)| handle.send(message).map_err(unsent)))
     }
 
@@ -80,7 +80,7 @@ impl websocket_async::HostWithStore<HostState> for HasSelf<HostState> {
         message: Payload,
     ) -> wasmtime::Result<Sent> {
         let environment = host.with(|mut host| Arc::clone(&host.get().environment));
-        let (handle, message) = match framed(&environment, &socket, message) {
+        let (handle, message) = match framed(&environment, &socket, &message) {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
@@ -95,10 +95,10 @@ fn find(environment: &Environment, socket: &str) -> Result<Arc<Handle>, SendErro
 fn framed(
     environment: &Environment,
     socket: &str,
-    message: Payload,
+    message: &Payload,
 ) -> Result<(Arc<Handle>, Arc<Message>), SendError> {
     let handle = find(environment, socket)?;
-    let bytes = match &message {
+    let bytes = match message {
         Payload::Text(text) => text.len(),
         Payload::Binary(bytes) => bytes.len(),
     };

@@ -278,7 +278,7 @@ impl Subscribers {
             }
             let marks = come.iter().filter(|byte| **byte == MARK).count() as u64;
             self.received += marks;
-            if marks > 0 && number % SAMPLED == 0 {
+            if marks > 0 && number.is_multiple_of(SAMPLED) {
                 let now = self.began.elapsed().as_nanos() as f64;
                 let stamps = come.windows(STAMP.len() + DIGITS).filter(|w| w.starts_with(STAMP));
                 let times = stamps.filter_map(|stamp| {
