@@ -12,6 +12,10 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 pub const COMPRESS_FROM: usize = 128;
 /// Longer ones go as they are: a core's one thread is held meanwhile, about a millisecond for so much.
 pub const COMPRESS_TO: usize = 256 * 1024;
+/// The compressor's level: 1 is the algorithm that [`compress`] tells of.
+const LEVEL: u32 = 2;
+/// Bytes by which what cannot be compressed grows, at the most, for 256 KiB.
+const ROOM: usize = 16 * 1024;
 /// Bytes of a block that is stored (RFC 1951 §3.2.4).
 const STORED: usize = 65_535;
 /// The largest window (§7.1.2), and the smallest that zlib can compress with: it makes 9 of 8.
@@ -142,8 +146,8 @@ fn stored(payload: &[u8]) -> Vec<u8> {
 fn squeeze(payload: &[u8], window: u8) -> Option<Vec<u8>> {
     let usual = window == MAX_WINDOW;
     let kept = if usual { DEFLATES.with_borrow_mut(Vec::pop) } else { None };
-    let mut state =
-        kept.unwrap_or_else(|| Compress::new_with_window_bits(Compression::fast(), false, window));
+    let mut state = kept
+        .unwrap_or_else(|| Compress::new_with_window_bits(Compression::new(LEVEL), false, window));
     let compressed = compress(&mut state, payload);
     if usual {
         DEFLATES.with_borrow_mut(|kept| {
@@ -157,21 +161,18 @@ fn squeeze(payload: &[u8], window: u8) -> Option<Vec<u8>> {
 }
 
 fn compress(state: &mut Compress, payload: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(payload.len() / 4 + 64);
-    loop {
-        let read = usize::try_from(state.total_in()).ok()?;
-        state.compress_vec(payload.get(read..)?, &mut out, FlushCompress::Sync).ok()?;
-        if out.len() >= payload.len() {
-            return None;
-        }
-        // With room left over, everything has been flushed.
-        if out.len() < out.capacity() {
-            break;
-        }
-        out.reserve(payload.len() / 4 + 64);
+    // Room for all of it at once: what zlib holds back for want of room is bounded, and the `quick`
+    // algorithm of zlib-rs 0.6 panics past that.
+    let mut out = Vec::with_capacity(payload.len() + ROOM);
+    state.compress_vec(payload, &mut out, FlushCompress::Sync).ok()?;
+    // With room left over, everything has been flushed.
+    let whole = out.len() < out.capacity() && state.total_in() == payload.len() as u64;
+    if !whole || out.len() >= payload.len() {
+        return None;
     }
     let end = out.len().checked_sub(TAIL.len()).filter(|&end| out[end..] == TAIL)?;
     out.truncate(end);
+    out.shrink_to_fit();
     Some(out)
 }
 
