@@ -17,6 +17,8 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// The first byte of a frame that is a whole message.
 pub const TEXT: u8 = 0x81;
+/// The same, compressed.
+const COMPRESSED_TEXT: u8 = 0xc1;
 /// Bytes.
 pub const BINARY: u8 = 0x82;
 /// A Close.
@@ -108,6 +110,7 @@ impl WebSocket {
         loop {
             match self.frame().await {
                 Some((TEXT, payload)) => return String::from_utf8(payload).unwrap(),
+                Some((COMPRESSED_TEXT, payload)) => return inflated(payload),
                 Some((PING, payload)) => self.send(PONG, &payload).await,
                 other => panic!("no text: {other:?}"),
             }
@@ -142,6 +145,15 @@ impl WebSocket {
         self.send(CLOSE, &code.to_be_bytes()).await;
         self.code().await
     }
+}
+
+/// A text that was sent with permessage-deflate (RFC 7692 §7.2.2).
+fn inflated(mut payload: Vec<u8>) -> String {
+    payload.extend_from_slice(&[0, 0, 0xff, 0xff]);
+    let mut text = Vec::with_capacity(1 << 20);
+    let mut inflate = flate2::Decompress::new(false);
+    inflate.decompress_vec(&payload, &mut text, flate2::FlushDecompress::Sync).unwrap();
+    String::from_utf8(text).unwrap()
 }
 
 /// A client's frame.

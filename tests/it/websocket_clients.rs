@@ -60,7 +60,7 @@ async fn ws_and_undici_get_back_what_they_send() {
 #[tokio::test]
 async fn h2_gets_back_what_it_sends_over_http2() {
     let server = server().await;
-    let large = "again and ".repeat(20_000);
+    let large = "again and ".repeat(10_000);
     for url in [
         format!("https://localhost:{}/ws", server.https.unwrap().port()),
         format!("http://{}/ws", server.http.unwrap()),
