@@ -190,6 +190,8 @@ pub struct RouteMatch {
     pub folder: Option<Arc<StaticFolder>>,
     /// The pattern that matched, as written.
     pub pattern: Arc<str>,
+    /// What cached answers are kept under.
+    pub space: Arc<str>,
 }
 
 /// The outcome of a look-up.

@@ -94,6 +94,8 @@ pub struct Endpoint {
 pub struct Environment {
     /// The plugin's name.
     pub name: Arc<str>,
+    /// Changes when its component or its manifest does.
+    pub fingerprint: blake3::Hash,
     /// Limits and grants as written.
     pub manifest: Arc<Manifest>,
     /// Granted environment variables that are set.
