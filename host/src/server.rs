@@ -275,7 +275,8 @@ impl Server {
                 metrics: Arc::clone(&metrics),
             }),
         });
-        let loader = Loader::new(platform, logs.clone(), data.clone());
+        let loader =
+            Loader::new(platform, logs.clone(), data.clone(), config.cache.policies.clone());
         let registry = Registry::new(
             config.plugins.clone(),
             loader,
