@@ -274,6 +274,14 @@ impl RouteTable {
         Self { entries, literal, patterned, unanchored }
     }
 
+    /// What cached answers may be kept under, each once.
+    pub fn spaces(&self) -> Vec<Arc<str>> {
+        let mut spaces: Vec<_> = self.entries.iter().map(|it| Arc::clone(&it.route.space)).collect();
+        spaces.sort_unstable();
+        spaces.dedup();
+        spaces
+    }
+
     /// Finds the most specific route. `host` is the authority without its port, in lower case;
     /// routes for GET answer HEAD.
     pub fn find(&self, method: &Method, host: &str, path: &str) -> Routed<'_> {

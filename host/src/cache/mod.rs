@@ -33,6 +33,8 @@ use self::purge::Purges;
 use self::stage::{FlightKey, Landed};
 use self::storage::Storage;
 use crate::drain::Drain;
+use crate::plugin::Plugin;
+use crate::plugin::registry::Published;
 
 /// Size of the cache where the configuration does not say, in bytes.
 pub const DEFAULT_SIZE: u64 = 256 * 1024 * 1024;
@@ -138,6 +140,25 @@ impl Cache {
     /// Requests to plugins that others may be waiting for.
     pub fn fills(&self) -> u64 {
         self.flights.len() as u64
+    }
+
+    /// Keeps the storages up to date with what is served, until the drain.
+    pub async fn follow(self: Arc<Self>, published: Arc<Published>) {
+        let mut changes = published.changes();
+        loop {
+            changes.mark_unchanged();
+            let spaces = published.routes().spaces();
+            let plugins = published.plugins();
+            let own = |(name, plugin): (&Arc<str>, &Arc<Plugin>)| {
+                Some((Arc::clone(name), plugin.manifest.cache.size?))
+            };
+            let sizes = plugins.iter().filter_map(own).collect();
+            drop(plugins);
+            self.refresh(&spaces, &sizes);
+            if !matches!(self.drain.unless_draining(changes.changed()).await, Some(Ok(()))) {
+                return;
+            }
+        }
     }
 
     /// Brings the storages up to date with the plugins that serve: `spaces` are the names that keys may

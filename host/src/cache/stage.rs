@@ -234,7 +234,7 @@ impl<O: Origin> Visit<'_, O> {
         let Some(resource) = self.storage.get(&self.key) else { return (None, None) };
         let entry = match &*resource.variants {
             [only] if only.stored.selecting().is_empty() => Some(only),
-            variants => lookup::select(variants, &self.headers),
+            variants => lookup::select(variants.iter().map(Variant::of), &self.headers),
         };
         let entry = entry.cloned();
         (Some(resource), entry)

@@ -333,7 +333,7 @@ impl Body for Reader {
             let Some(source) = &mut state.source else {
                 return Poll::Ready(Some(Err(BodyError::Gone)));
             };
-            let end = match Pin::new(source).poll_frame(&mut Context::from_waker(&waker)) {
+            let end = match Pin::new(&mut *source).poll_frame(&mut Context::from_waker(&waker)) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => {

@@ -23,6 +23,7 @@ use super::interface::outbound::Outbound;
 use super::log::{PluginLog, Stream};
 use super::manifest::Manifest;
 use crate::admit::Admission;
+use crate::cache::Cache;
 use crate::http::conn::ConnStates;
 use crate::http::file_body::Readers;
 use crate::hub::{Counted, Hub};
@@ -66,6 +67,8 @@ pub struct Services {
     pub admission: Arc<Admission>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The shared cache.
+    pub cache: Arc<Cache>,
 }
 
 /// Lists every route of every serving plugin, for the `registry` interface.
