@@ -369,7 +369,6 @@ fn resolve(
     Ok(policy)
 }
 
-
 fn key_headers(names: &[String]) -> Result<Arc<[HeaderName]>, Fault> {
     const KEY: &str = "cache.key-headers";
     if names.len() > MAX_KEY_HEADERS {
