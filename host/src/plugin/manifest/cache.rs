@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 use serde::Deserialize;
+use wharf_cache::options::Heuristic;
 use wharf_cache::{KeyRules, Options};
 
 use crate::config::nearest_key;
@@ -19,6 +20,10 @@ use crate::route::Pattern;
 
 /// Bytes of the largest body that is stored.
 pub const DEFAULT_CACHE_LARGEST: u64 = 16 << 20;
+/// Longest time that an answer is fresh by when it was changed last.
+pub const MAX_HEURISTIC: Duration = Duration::from_secs(86_400);
+/// The share of the time since then, in percent.
+const HEURISTIC_PERCENT: u32 = 10;
 /// Most `[[cache.route]]` of one plugin.
 pub const MAX_CACHE_ROUTES: usize = 64;
 /// Most request fields that tell entries apart.
@@ -64,6 +69,9 @@ pub struct RoutePolicy {
     pub collapse: bool,
     /// The client's own `Cache-Control` counts: yes.
     pub honour_request: bool,
+    /// What says nothing of freshness, but when it was changed last, is fresh for a tenth of the time
+    /// since, at most [`MAX_HEURISTIC`] (RFC 9111 §4.2.2): no.
+    pub heuristic: bool,
     /// How long an error that says nothing of freshness is kept: not at all.
     pub cache_errors: Duration,
     /// RFC 5861 §3, where the answer does not say: not at all.
@@ -91,6 +99,7 @@ impl Default for RoutePolicy {
             ignore_query: Arc::default(),
             collapse: true,
             honour_request: true,
+            heuristic: false,
             cache_errors: Duration::ZERO,
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
@@ -113,6 +122,9 @@ impl RoutePolicy {
             honour_request: self.honour_request,
             policy: policy(&self.policy)?,
             default: policy(&self.default)?,
+            heuristic: self
+                .heuristic
+                .then_some(Heuristic { percent: HEURISTIC_PERCENT, limit: MAX_HEURISTIC }),
             errors: self.cache_errors,
             stale_while_revalidate: self.stale_while_revalidate,
             stale_if_error: self.stale_if_error,
@@ -197,6 +209,7 @@ pub(super) struct RawCache {
     ignore_query: Option<Vec<String>>,
     collapse: Option<bool>,
     honour_request: Option<bool>,
+    heuristic: Option<bool>,
     cache_errors: Option<DurationValue>,
     stale_while_revalidate: Option<DurationValue>,
     stale_if_error: Option<DurationValue>,
@@ -217,6 +230,7 @@ struct RawRoute {
     ignore_query: Option<Vec<String>>,
     collapse: Option<bool>,
     honour_request: Option<bool>,
+    heuristic: Option<bool>,
     cache_errors: Option<DurationValue>,
     stale_while_revalidate: Option<DurationValue>,
     stale_if_error: Option<DurationValue>,
@@ -244,6 +258,7 @@ pub(super) fn policies(
         ignore_query,
         collapse,
         honour_request,
+        heuristic,
         cache_errors,
         stale_while_revalidate,
         stale_if_error,
@@ -260,6 +275,7 @@ pub(super) fn policies(
         ignore_query,
         collapse,
         honour_request,
+        heuristic,
         cache_errors,
         stale_while_revalidate,
         stale_if_error,
@@ -353,6 +369,7 @@ fn resolve(
         },
         collapse: raw.collapse.unwrap_or(base.collapse),
         honour_request: raw.honour_request.unwrap_or(base.honour_request),
+        heuristic: raw.heuristic.unwrap_or(base.heuristic),
         cache_errors: time("cache.cache-errors", raw.cache_errors, base.cache_errors)?,
         stale_while_revalidate: time(
             "cache.stale-while-revalidate",
