@@ -216,6 +216,8 @@ pub struct RouteMatch {
     pub folder: Option<Arc<StaticFolder>>,
     /// The pattern that matched, as written.
     pub pattern: Arc<str>,
+    /// What cached answers are kept under.
+    pub space: Arc<str>,
 }
 
 /// The outcome of a look-up.
@@ -270,6 +272,14 @@ impl RouteTable {
             }
         }
         Self { entries, literal, patterned, unanchored }
+    }
+
+    /// What cached answers may be kept under, each once.
+    pub fn spaces(&self) -> Vec<Arc<str>> {
+        let mut spaces: Vec<_> = self.entries.iter().map(|it| Arc::clone(&it.route.space)).collect();
+        spaces.sort_unstable();
+        spaces.dedup();
+        spaces
     }
 
     /// Finds the most specific route. `host` is the authority without its port, in lower case;

@@ -217,6 +217,7 @@ impl Loader {
         let outbound = OutboundGrants::parse(&manifest.capabilities.outbound)
             .map_err(|error| LoadError::Layout(error.to_string()))?;
         Ok(Environment {
+            fingerprint: files.fingerprint,
             name: files.source.name.as_str().into(),
             variables: manifest.capabilities.env.iter().filter_map(variable).collect(),
             outbound: Arc::new(outbound),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 use serde::Deserialize;
+use wharf_cache::{KeyRules, Options};
 
 use crate::config::nearest_key;
 use crate::config::policies::{NamedPolicies, Policy};
@@ -45,7 +46,7 @@ const NOT_KEYS: [&str; 14] = [
 ];
 
 /// What the cache does with the answers to some requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RoutePolicy {
     /// Answers may be stored: yes.
     pub enabled: bool,
@@ -73,6 +74,10 @@ pub struct RoutePolicy {
     pub debug: bool,
     /// The host may code answers: yes.
     pub compress: bool,
+    /// The same, as decisions take it.
+    pub options: Options,
+    /// The same, as keys are made by it.
+    pub key_rules: KeyRules,
 }
 
 impl Default for RoutePolicy {
@@ -91,7 +96,35 @@ impl Default for RoutePolicy {
             stale_if_error: Duration::ZERO,
             debug: false,
             compress: true,
+            options: Options::default(),
+            key_rules: KeyRules::default(),
         }
+    }
+}
+
+impl RoutePolicy {
+    /// Makes what requests take of it.
+    fn prepare(&mut self) -> Result<(), Fault> {
+        let policy = |policy: &Option<Policy>| {
+            let policy = policy.as_ref().map(|policy| wharf_cache::Policy::parse(policy.as_str()));
+            policy.transpose().map_err(|error| ("cache.route.policy", error.to_string()))
+        };
+        self.options = Options {
+            honour_request: self.honour_request,
+            policy: policy(&self.policy)?,
+            default: policy(&self.default)?,
+            errors: self.cache_errors,
+            stale_while_revalidate: self.stale_while_revalidate,
+            stale_if_error: self.stale_if_error,
+            ..Options::default()
+        };
+        let exact = self.ignore_query.exact.iter().map(|key| key.to_string());
+        let beginnings = self.ignore_query.beginnings.iter().map(|key| format!("{key}*"));
+        let ignored: Vec<String> = exact.chain(beginnings).collect();
+        let fields = self.key_headers.iter().cloned();
+        self.key_rules = KeyRules::new(ignored.iter().map(String::as_str), fields)
+            .map_err(|error| ("cache.ignore-query", error.to_string()))?;
+        Ok(())
     }
 }
 
@@ -123,9 +156,9 @@ pub struct CachePolicies {
     pub size: Option<u64>,
     /// The names that the plugin may use: its own, the server's, and the built-in ones.
     pub named: NamedPolicies,
-    own: RoutePolicy,
+    own: Arc<RoutePolicy>,
     /// Most specific first.
-    routes: Box<[(Pattern, RoutePolicy)]>,
+    routes: Box<[(Pattern, Arc<RoutePolicy>)]>,
 }
 
 impl CachePolicies {
@@ -135,7 +168,7 @@ impl CachePolicies {
     }
 
     /// The policy for a request. `host` is without its port, `path` as the client asked for it.
-    pub fn find(&self, method: &Method, host: &str, path: &str) -> &RoutePolicy {
+    pub fn find(&self, method: &Method, host: &str, path: &str) -> &Arc<RoutePolicy> {
         self.routes
             .iter()
             .find(|(pattern, _)| pattern.covers(method, host, path))
@@ -144,8 +177,8 @@ impl CachePolicies {
 
     /// What holds where no `[[cache.route]]` does, and those that there are.
     pub fn iter(&self) -> impl Iterator<Item = (Option<&Pattern>, &RoutePolicy)> {
-        let routes = self.routes.iter().map(|(pattern, policy)| (Some(pattern), policy));
-        std::iter::once((None, &self.own)).chain(routes)
+        let routes = self.routes.iter().map(|(pattern, policy)| (Some(pattern), &**policy));
+        std::iter::once((None, &*self.own)).chain(routes)
     }
 }
 
@@ -249,7 +282,7 @@ pub(super) fn policies(
     if route.len() > MAX_CACHE_ROUTES {
         return Err(("cache.route", format!("more than {MAX_CACHE_ROUTES}")));
     }
-    let mut resolved: Vec<(Pattern, RoutePolicy)> = Vec::with_capacity(route.len());
+    let mut resolved: Vec<(Pattern, Arc<RoutePolicy>)> = Vec::with_capacity(route.len());
     for raw in route {
         let text = raw.route.clone();
         let told = |(key, cause): Fault| (key, format!("\"{text}\": {cause}"));
@@ -262,10 +295,10 @@ pub(super) fn policies(
             return Err(("cache.route", format!("\"{text}\" is there twice")));
         }
         let policy = resolve(raw, &own, size, &named).map_err(told)?;
-        resolved.push((pattern, policy));
+        resolved.push((pattern, Arc::new(policy)));
     }
     resolved.sort_by_cached_key(|(pattern, _)| std::cmp::Reverse(pattern.rank()));
-    Ok(CachePolicies { size, named, own, routes: resolved.into() })
+    Ok(CachePolicies { size, named, own: Arc::new(own), routes: resolved.into() })
 }
 
 fn no_such_route(pattern: &Pattern, routes: &[&Pattern]) -> String {
@@ -305,7 +338,7 @@ fn resolve(
         let cause = format!("is {}, more than `size`, {}", show_size(largest), show_size(size));
         return Err(("cache.largest", cause));
     }
-    Ok(RoutePolicy {
+    let mut policy = RoutePolicy {
         enabled: raw.enabled.unwrap_or(base.enabled),
         largest,
         default: policy("cache.default", raw.default)?.or_else(|| base.default.clone()),
@@ -329,8 +362,13 @@ fn resolve(
         stale_if_error: time("cache.stale-if-error", raw.stale_if_error, base.stale_if_error)?,
         debug: raw.debug.unwrap_or(base.debug),
         compress: raw.compress.unwrap_or(base.compress),
-    })
+        options: Options::default(),
+        key_rules: KeyRules::default(),
+    };
+    policy.prepare()?;
+    Ok(policy)
 }
+
 
 fn key_headers(names: &[String]) -> Result<Arc<[HeaderName]>, Fault> {
     const KEY: &str = "cache.key-headers";
@@ -385,7 +423,7 @@ mod tests {
 
         let policy = manifest.cache.find(&Method::GET, "a.test", "/shop/x");
 
-        assert_eq!(*policy, RoutePolicy::default());
+        assert_eq!(**policy, RoutePolicy::default());
         assert!(policy.enabled && policy.collapse && policy.honour_request && policy.compress);
         assert_eq!((policy.largest, manifest.cache.size), (16 << 20, None));
         assert!(policy.default.is_none() && policy.ignore_query.is_empty() && !policy.debug);
@@ -441,7 +479,9 @@ mod tests {
 
         let api = find("/api/x");
         assert_eq!(api.policy.as_ref().unwrap().as_str(), "no-cache, max-age=30");
-        assert_eq!(RoutePolicy { policy: None, ..api.clone() }, *own);
+        let own_options = own.options.clone();
+        let without = RoutePolicy { policy: None, options: own_options, ..RoutePolicy::clone(api) };
+        assert_eq!(without, **own);
         let post = find("/api/posts/1");
         assert!(post.policy.is_none() && post.key_headers.is_empty() && !post.debug);
         assert!(post.ignore_query.contains("anything") && !post.collapse);
