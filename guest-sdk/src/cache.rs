@@ -295,7 +295,8 @@ pub enum Purge {
 }
 
 /// Purges what the cache has of a URL, with all variants; gives the number of entries. `url` is absolute,
-/// or a path and query as clients ask for them, which means those of every scheme and authority.
+/// or a path and query as clients ask for them, which means those of every scheme and authority; a `*` at
+/// its end stands for whatever follows.
 ///
 /// # Errors
 /// [`CacheError::Invalid`]; natively [`CacheError::NoHost`].

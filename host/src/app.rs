@@ -215,7 +215,6 @@ impl App {
         }
         Ok(body.limited(limit).paced(&self.limits))
     }
-
 }
 
 /// A request's way to its plugin, through the middleware around it.
@@ -333,9 +332,9 @@ fn finished(
     persistence: Option<Persistence>,
 ) -> Response<ResponseBody> {
     let mut response = match control {
-        Some(control) => response.map(|body| {
-            if body.is_switching() { body } else { controlled(body, control) }
-        }),
+        Some(control) => {
+            response.map(|body| if body.is_switching() { body } else { controlled(body, control) })
+        }
         None => response,
     };
     if let Some(persistence) = persistence {

@@ -276,7 +276,8 @@ impl RouteTable {
 
     /// What cached answers may be kept under, each once.
     pub fn spaces(&self) -> Vec<Arc<str>> {
-        let mut spaces: Vec<_> = self.entries.iter().map(|it| Arc::clone(&it.route.space)).collect();
+        let mut spaces: Vec<_> =
+            self.entries.iter().map(|it| Arc::clone(&it.route.space)).collect();
         spaces.sort_unstable();
         spaces.dedup();
         spaces

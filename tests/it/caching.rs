@@ -1,10 +1,13 @@
 //! The sample plugin `caching`: an endpoint under each cache policy, on documents that can be changed,
-//! and the messages of `chat`. What the answers say, over the three protocols, and what clients that
-//! others wrote make of it.
+//! and the messages of `chat`. What the answers say, over the three protocols, what the server's cache
+//! makes of it, and what clients that others wrote do.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 use wharf_tests::{Answer, Client, Protocol, TestServer, clients, each_protocol};
 
 const MANIFEST: &str = include_str!("../../plugins/caching/plugin.toml");
@@ -375,6 +378,150 @@ each_protocol!(what_is_purged_is_named_by_url_or_key, |protocol| async move {
     }
     let status = client.get("/caching/status").await;
     assert!(status.json()["hits"].is_u64() && status.header("cache-control") == "no-store");
+});
+
+/// What the cache did, which the manifest's `debug` tells.
+fn did(answer: &Answer) -> &str {
+    answer.header("x-cache-status")
+}
+
+each_protocol!(second_answer_comes_out_of_the_cache, |protocol| async move {
+    let server = server().await;
+    let mut client = server.client(protocol).await;
+
+    for path in [
+        "/api/posts/1",
+        "/api/articles",
+        "/api/content",
+        "/api/events/public",
+        "/api/news/trending",
+        "/api/stock/AAPL/price",
+        "/api/sports/1/score",
+        "/api/dashboard/public/metrics",
+        "/api/realtime/config",
+        "/api/realtime/metrics",
+        "/api/config/static",
+        "/api/config/semi-static",
+        "/api/config/public-realtime",
+        "/api/large-dataset",
+    ] {
+        let first = client.get(path).await;
+        let second = client.get(path).await;
+        let head = send(&mut client, Method::HEAD, path, &[], "").await;
+
+        assert_eq!((did(&first), did(&second), did(&head)), ("MISS", "HIT", "HIT"), "{path}");
+        assert!(second.header("cache-status").starts_with("wharf; hit"), "{path}: {second:?}");
+        assert!(second.header("age").parse::<u64>().is_ok(), "{path}: {second:?}");
+        assert_eq!(second.body, first.body, "{path}");
+        assert_eq!(second.header("cache-control"), first.header("cache-control"), "{path}");
+        assert!(head.body.is_empty(), "{path}");
+    }
+    let status = client.get("/caching/status").await.json();
+    assert!(status["hits"].as_u64() >= Some(28), "{status}");
+    assert!(status["entries"].as_u64() >= Some(14) && status["bytes"].as_u64() > Some(0));
+});
+
+each_protocol!(what_may_not_be_shared_is_not_stored, |protocol| async move {
+    let server = server().await;
+    let mut client = server.client(protocol).await;
+
+    for path in [
+        "/api/auth/token",
+        "/api/dashboard/ada",
+        "/api/dashboard/ada/widgets",
+        "/api/config/dynamic",
+        "/api/config/sensitive",
+        "/api/config/sensitive-realtime",
+        "/api/config/user-specific",
+    ] {
+        for _ in 0..3 {
+            let answer = client.get(path).await;
+
+            assert!(matches!(did(&answer), "MISS" | "BYPASS"), "{path}: {answer:?}");
+            assert!(!answer.headers.contains_key("age"), "{path}: {answer:?}");
+        }
+    }
+    // And of a page with a key in its URL that counts visits, one copy is enough.
+    let first = client.get("/api/posts?utm_source=a").await;
+    let second = client.get("/api/posts?utm_source=b&utm_medium=c").await;
+    assert_eq!((did(&first), did(&second)), ("MISS", "HIT"));
+});
+
+each_protocol!(variants_are_stored_apart, |protocol| async move {
+    const PATH: &str = "/api/content";
+    let server = server().await;
+    let mut client = server.client(protocol).await;
+
+    for (accept, language, outcome, text) in [
+        ("application/json", "en", "MISS", "Welcome"),
+        ("application/json", "fr", "MISS", "Bienvenue"),
+        ("application/xml", "fr", "MISS", "Bienvenue"),
+        ("application/json", "en", "HIT", "Welcome"),
+        ("application/json", "fr", "HIT", "Bienvenue"),
+    ] {
+        let fields = [("accept", accept), ("accept-language", language)];
+        let answer = get(&mut client, PATH, &fields).await;
+
+        assert_eq!(did(&answer), outcome, "{fields:?}");
+        assert!(answer.text().contains(text), "{fields:?}: {answer:?}");
+    }
+});
+
+each_protocol!(
+    what_is_asked_about_each_time_is_confirmed_without_its_content,
+    |protocol| async move {
+        let server = server().await;
+        let mut client = server.client(protocol).await;
+
+        let first = client.get("/api/realtime/feed/main").await;
+        let second = client.get("/api/realtime/feed/main").await;
+
+        assert_eq!((did(&first), did(&second)), ("MISS", "REVALIDATED"));
+        assert_eq!((second.status.as_u16(), &second.body), (200, &first.body));
+    }
+);
+
+each_protocol!(old_news_are_given_at_once_while_the_new_ones_are_fetched, |protocol| async move {
+    const PATH: &str = "/api/news/trending";
+    let server = server().await;
+    let mut client = server.client(protocol).await;
+    client.get(PATH).await;
+    let news = json!({ "title": "New" }).to_string();
+    let added = send(&mut client, Method::POST, "/api/news", &[], &news).await;
+
+    let old = client.get(PATH).await;
+    let mut latest = client.get(PATH).await;
+    let limit = Instant::now() + Duration::from_secs(60);
+    while !latest.text().contains("New") && Instant::now() < limit {
+        sleep(Duration::from_millis(20)).await;
+        latest = client.get(PATH).await;
+    }
+
+    assert_eq!(added.status, 201, "{added:?}");
+    assert_eq!((old.status.as_u16(), did(&old)), (200, "STALE"), "{old:?}");
+    assert!(!old.text().contains("New"), "{old:?}");
+    assert!(latest.text().contains("New"), "{latest:?}");
+    assert_eq!(did(&latest), "HIT", "the client never waited: {latest:?}");
+});
+
+each_protocol!(purged_entries_are_asked_for_anew, |protocol| async move {
+    const PATH: &str = "/api/config/static";
+    let server = server().await;
+    let mut client = server.client(protocol).await;
+
+    for (purge, next) in [
+        (json!({ "url": PATH }), "MISS"),
+        (json!({ "key": "policies" }), "MISS"),
+        (json!({ "url": "/api/config/*" }), "MISS"),
+    ] {
+        client.get(PATH).await;
+        assert_eq!(did(&client.get(PATH).await), "HIT", "{purge}");
+        let path = "/caching/purge";
+        let purged = send(&mut client, Method::POST, path, &[], &purge.to_string()).await;
+
+        assert_eq!(purged.json(), json!({ "purged": 1 }), "{purge}");
+        assert_eq!(did(&client.get(PATH).await), next, "{purge}");
+    }
 });
 
 #[tokio::test]

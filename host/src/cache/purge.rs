@@ -164,7 +164,12 @@ impl Cache {
 /// Scheme and authority as keys have them.
 fn origin(target: Target<'_>) -> String {
     let none = http::HeaderMap::new();
-    let key = Key::new(&wharf_cache::KeyRules::default(), "", Target { path_and_query: "/", ..target }, &none);
+    let key = Key::new(
+        &wharf_cache::KeyRules::default(),
+        "",
+        Target { path_and_query: "/", ..target },
+        &none,
+    );
     origin_of(&key)
 }
 

@@ -157,7 +157,8 @@ impl Cache {
             return self.bypass(origin, request, reason).await;
         }
         let (parts, body) = request.into_parts();
-        let key = Key::new(&asked.policy.key_rules, asked.space, target(asked, &parts), &parts.headers);
+        let key =
+            Key::new(&asked.policy.key_rules, asked.space, target(asked, &parts), &parts.headers);
         let visit = Visit {
             cache: self,
             origin,
@@ -185,11 +186,8 @@ impl Cache {
         let called = origin.call(Request::from_parts(parts, body)).await?;
         let (mut head, body) = called.response.into_parts();
         if let Some((method, path)) = unsafe_target {
-            let target = Target {
-                scheme: asked.scheme,
-                authority: asked.authority,
-                path_and_query: &path,
-            };
+            let target =
+                Target { scheme: asked.scheme, authority: asked.authority, path_and_query: &path };
             let rules = &asked.policy.key_rules;
             let status = head.status;
             self.invalidate(&invalidate::targets(
@@ -332,8 +330,9 @@ impl<O: Origin> Visit<'_, O> {
     /// Whether the request waits for another's answer, or others for its own.
     fn collapses(&self, reason: Fwd, entry: Option<&Entry>) -> bool {
         // What has to be validated each time is no answer for those who wait.
-        let is_shared = entry
-            .is_none_or(|entry| !entry.stored.always_validate() && !entry.stored.lifetime().is_zero());
+        let is_shared = entry.is_none_or(|entry| {
+            !entry.stored.always_validate() && !entry.stored.lifetime().is_zero()
+        });
         self.method == Method::GET
             && reason != Fwd::Request
             && is_shared
@@ -402,7 +401,13 @@ impl<O: Origin> Visit<'_, O> {
             ..CacheStatus::forwarded(reason)
         };
         let response = respond(stored, stored.age(now), &status, body);
-        Some(Answer { response, control: None, is_held: false, outcome: Outcome::Hit, stored: None })
+        Some(Answer {
+            response,
+            control: None,
+            is_held: false,
+            outcome: Outcome::Hit,
+            stored: None,
+        })
     }
 
     /// The stored answer, fresh.
@@ -488,7 +493,12 @@ impl<O: Origin> Visit<'_, O> {
     }
 
     /// The stored answer in the place of an error, where that is allowed.
-    fn instead(&self, entry: Option<&Arc<Entry>>, failure: Failure, now: SystemTime) -> Option<Answer> {
+    fn instead(
+        &self,
+        entry: Option<&Arc<Entry>>,
+        failure: Failure,
+        now: SystemTime,
+    ) -> Option<Answer> {
         let entry = entry?;
         let decision =
             lookup::stale_on_error(self.view(), &entry.stored, self.options(), now, failure)?;
@@ -525,7 +535,8 @@ impl<O: Origin> Visit<'_, O> {
         match freshened.stored {
             Ok(stored) => {
                 let fresh = entry.with(stored);
-                let names = names(&self.cache.index, self.origin.asked().plugin, &self.key, &fresh.stored);
+                let names =
+                    names(&self.cache.index, self.origin.asked().plugin, &self.key, &fresh.stored);
                 if !self.cache.purges.since(purges, &names) {
                     self.storage.replace(&self.key, &entry, &fresh);
                     if let Some(leader) = &asked.leader {
@@ -638,7 +649,13 @@ impl<O: Origin> Visit<'_, O> {
     }
 
     /// What follows from an answer that is not stored.
-    fn not_stored(&self, refusal: Refusal, asked: &Ask, head: &http::response::Parts, times: Times) {
+    fn not_stored(
+        &self,
+        refusal: Refusal,
+        asked: &Ask,
+        head: &http::response::Parts,
+        times: Times,
+    ) {
         if self.method == Method::HEAD {
             self.learn_from_head(asked, head, times);
             return;
@@ -679,7 +696,9 @@ impl<O: Origin> Visit<'_, O> {
 
     /// Validates a stale entry after its answer, unless somebody does already.
     fn revalidate(&self, entry: &Arc<Entry>, resource: &Option<Arc<Resource>>, parts: &Parts) {
-        let Some(leader) = self.cache.flights.lead(&self.flight(resource.as_deref())) else { return };
+        let Some(leader) = self.cache.flights.lead(&self.flight(resource.as_deref())) else {
+            return;
+        };
         let Ok(place) = Arc::clone(&self.cache.background).try_acquire_owned() else { return };
         let (cache, origin) = (Arc::clone(self.cache), self.origin.background());
         let (storage, key) = (Arc::clone(&self.storage), self.key.clone());
@@ -784,7 +803,8 @@ impl Fill {
     /// entry if it is stored already.
     fn begin(self, body: ResponseBody, largest: u64) -> (ResponseBody, Option<Arc<Entry>>) {
         if let Some(bytes) = body.whole() {
-            let entry = Blocks::copy(&self.cache.memory, &bytes).and_then(|blocks| self.put(blocks));
+            let entry =
+                Blocks::copy(&self.cache.memory, &bytes).and_then(|blocks| self.put(blocks));
             if let Some(leader) = &self.leader {
                 leader.tell(entry.clone().map_or(Landed::Own, Landed::Stored));
             }

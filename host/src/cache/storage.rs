@@ -68,7 +68,8 @@ impl Entry {
     }
 
     fn weight(&self) -> u64 {
-        let coded = self.coded.iter().filter_map(OnceLock::get).map(|coded| coded.len() as u64 + 96);
+        let coded =
+            self.coded.iter().filter_map(OnceLock::get).map(|coded| coded.len() as u64 + 96);
         self.stored.weight() as u64 + self.body.weight() + coded.sum::<u64>() + ENTRY_OVERHEAD
     }
 }
@@ -178,7 +179,12 @@ impl Storage {
         let options = options.build().expect("items and weight are set");
         let lifecycle = Evicted { index: Arc::clone(&index), evictions: Arc::clone(&evictions) };
         Self {
-            entries: Weighed::with_options(options, ByWeight, DefaultHashBuilder::default(), lifecycle),
+            entries: Weighed::with_options(
+                options,
+                ByWeight,
+                DefaultHashBuilder::default(),
+                lifecycle,
+            ),
             stripes: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             index,
@@ -220,7 +226,8 @@ impl Storage {
 
     /// Keeps a coded form of an entry's body, as long as there is room.
     pub fn keep_coded(&self, key: &Key, entry: &Arc<Entry>, coding: Coding, coded: &Bytes) {
-        let Some(coded) = Blocks::copy(&self.memory, coded).and_then(|blocks| blocks.whole()) else {
+        let Some(coded) = Blocks::copy(&self.memory, coded).and_then(|blocks| blocks.whole())
+        else {
             return;
         };
         if entry.coded[coding as usize].set(coded).is_ok() {
@@ -296,7 +303,8 @@ impl Storage {
         key: &Key,
         change: impl FnOnce(Option<&Resource>) -> Option<(Arc<str>, Vec<Arc<Entry>>)>,
     ) {
-        let stripe = usize::try_from(self.hasher.hash_one(key) % STRIPES as u64).unwrap_or_default();
+        let stripe =
+            usize::try_from(self.hasher.hash_one(key) % STRIPES as u64).unwrap_or_default();
         let _alone = self.stripes[stripe].lock();
         let before = self.entries.peek(key);
         match change(before.as_deref()).filter(|(_, variants)| !variants.is_empty()) {

@@ -209,7 +209,12 @@ impl Stream {
 
 impl State {
     fn slowest(&self) -> u64 {
-        self.places.values().filter(|place| !place.cut_off).map(|place| place.position).min().unwrap_or(u64::MAX)
+        self.places
+            .values()
+            .filter(|place| !place.cut_off)
+            .map(|place| place.position)
+            .min()
+            .unwrap_or(u64::MAX)
     }
 
     fn forget_read(&mut self) {

@@ -42,7 +42,8 @@ pub(crate) async fn trending(_: Request) -> Result<Response, Error> {
     Response::json(&values(&news))?.cache(Policy::named("trending"))?.surrogate_keys(["news"])
 }
 
-/// `POST /api/news/trending` `{"title"}`: what is cached becomes stale, and is given once more.
+/// `POST /api/news` `{"title"}`: what is cached of the trending ones becomes stale, and is given once more.
+/// At a URL of its own: what is posted to is dropped from the cache (RFC 9111 §4.4).
 pub(crate) async fn post_news(mut request: Request) -> Result<Response, Error> {
     let sent = sent(&mut request).await?;
     let content = Map::from_iter([("title".to_owned(), text(&sent, "title", 200)?.into())]);

@@ -31,7 +31,7 @@ fn routes() -> Router {
         .get("/api/articles", articles::list)
         .post("/api/articles", articles::post)
         .get("/api/news/trending", articles::trending)
-        .post("/api/news/trending", articles::post_news)
+        .post("/api/news", articles::post_news)
         .get("/api/events/public", articles::events)
         .post("/api/events/public", articles::post_event)
         .get("/api/content", content::get)

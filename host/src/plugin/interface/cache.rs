@@ -9,9 +9,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use super::bindings::wharf::host::cache::{
     CacheError, Decision, DirectiveFlags, Directives, Figures, Host, Validators,
 };
+use crate::cache::figures::Outcome;
+use crate::cache::purge::Purge;
 use crate::http::condition::{self, Wanted};
 use crate::http::{etag, negotiate};
-use crate::plugin::state::HostState;
+use crate::plugin::state::{Environment, HostState};
 
 /// Longest surrogate key, in bytes.
 const MAX_SURROGATE_KEY_BYTES: usize = 1024;
@@ -29,14 +31,14 @@ impl Host for HostState {
     fn policy(&mut self, name: String) -> wasmtime::Result<Result<String, CacheError>> {
         let named = &self.environment.manifest.cache.named;
         Ok(match named.get(&name) {
-            Some(policy) => Ok(policy.as_str().to_owned()),
+            Some(policy) => Ok(policy.text().to_owned()),
             None => Err(CacheError::UnknownPolicy(named.unknown(&name).to_string())),
         })
     }
 
     fn policies(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
         let named = self.environment.manifest.cache.named.iter();
-        Ok(named.map(|(name, policy)| (name.to_owned(), policy.as_str().to_owned())).collect())
+        Ok(named.map(|(name, policy)| (name.to_owned(), policy.text().to_owned())).collect())
     }
 
     fn cache_control(
@@ -91,23 +93,41 @@ impl Host for HostState {
         Ok(chosen.and_then(|index| u32::try_from(index).ok()))
     }
 
-    fn purge(&mut self, url: String, _soft: bool) -> wasmtime::Result<Result<u64, CacheError>> {
+    fn purge(&mut self, url: String, soft: bool) -> wasmtime::Result<Result<u64, CacheError>> {
         if let Err(cause) = check_url(&url) {
             return Ok(Err(CacheError::Invalid(cause)));
         }
-        Ok(Ok(0))
+        let Environment { name, services, .. } = &*self.environment;
+        Ok(Ok(services.cache.purge_url(Some(name), &url, how(soft))))
     }
 
-    fn purge_key(&mut self, key: String, _soft: bool) -> wasmtime::Result<Result<u64, CacheError>> {
+    fn purge_key(&mut self, key: String, soft: bool) -> wasmtime::Result<Result<u64, CacheError>> {
         if let Err(cause) = check_key(&key) {
             return Ok(Err(CacheError::Invalid(cause)));
         }
-        Ok(Ok(0))
+        let Environment { name, services, .. } = &*self.environment;
+        Ok(Ok(services.cache.purge_key(Some(name), &key, how(soft))))
     }
 
     fn status(&mut self) -> wasmtime::Result<Figures> {
-        Ok(Figures { entries: 0, bytes: 0, hits: 0, misses: 0 })
+        let Environment { name, services, .. } = &*self.environment;
+        let contents = services.cache.contents(Some(name));
+        let mut figures =
+            Figures { entries: contents.entries, bytes: contents.bytes, hits: 0, misses: 0 };
+        let counts = services.metrics.series.cached(name);
+        for (outcome, count) in Outcome::ALL.into_iter().zip(counts) {
+            match outcome {
+                Outcome::Hit | Outcome::Stale | Outcome::Revalidated => figures.hits += count,
+                Outcome::Expired | Outcome::Miss => figures.misses += count,
+                Outcome::Bypass => {}
+            }
+        }
+        Ok(figures)
     }
+}
+
+fn how(soft: bool) -> Purge {
+    if soft { Purge::Soft } else { Purge::Hard }
 }
 
 /// Writes the directives in the order in which people write them.

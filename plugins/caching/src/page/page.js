@@ -26,7 +26,7 @@ const rows = [
   { url: '/api/events/public', about: 'public for five minutes',
     change: () => json('POST', '/api/events/public', { title: `Party of ${now()}`, date: 'today' }) },
   { url: '/api/news/trending', about: 'five minutes, then the old news at once for up to a day; a change makes them stale',
-    change: () => json('POST', '/api/news/trending', { title: `Breaking at ${now()}` }) },
+    change: () => json('POST', '/api/news', { title: `Breaking at ${now()}` }) },
   { url: '/api/realtime/config', about: 'a minute; ETag',
     change: () => json('PUT', '/api/realtime/config', { poll_seconds: Math.ceil(Math.random() * 30), features: { trending: true } }) },
   { url: '/api/realtime/feed/main', about: 'stored, and asked about each time: 304 behind the scenes',
