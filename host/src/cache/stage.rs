@@ -199,7 +199,7 @@ impl Cache {
                 &head.headers,
             ));
         }
-        wharf_cache::storable::strip_private(&mut head.headers);
+        storable::strip_private(&mut head.headers);
         if !called.is_held {
             CacheStatus::forwarded(reason).append(&mut head.headers);
         }
@@ -232,7 +232,10 @@ impl<O: Origin> Visit<'_, O> {
         let Some(resource) = self.storage.get(&self.key) else { return (None, None) };
         let entry = match &*resource.variants {
             [only] if only.stored.selecting().is_empty() => Some(only),
-            variants => lookup::select(variants.iter().map(Variant::of), &self.headers),
+            variants => {
+                let selected = lookup::select(variants.iter().map(|it| &**it), &self.headers);
+                selected.and_then(|entry| variants.iter().find(|it| std::ptr::eq(&***it, entry)))
+            }
         };
         let entry = entry.cloned();
         (Some(resource), entry)
@@ -605,7 +608,7 @@ impl<O: Origin> Visit<'_, O> {
                 Err(refusal)
             }
         };
-        wharf_cache::storable::strip_private(&mut head.headers);
+        storable::strip_private(&mut head.headers);
         if !called.is_held {
             let fwd_status = (head.status == StatusCode::NOT_MODIFIED).then_some(head.status);
             let status = CacheStatus {
