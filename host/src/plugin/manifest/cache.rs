@@ -14,7 +14,7 @@ use wharf_cache::options::Heuristic;
 use wharf_cache::{KeyRules, Options};
 
 use crate::config::nearest_key;
-use crate::config::policies::{NamedPolicies, Policy};
+use crate::config::policies::NamedPolicies;
 use crate::config::units::{DurationValue, SizeValue, show_size};
 use crate::route::Pattern;
 
@@ -57,14 +57,6 @@ pub struct RoutePolicy {
     pub enabled: bool,
     /// Bytes of the largest body that is stored: [`DEFAULT_CACHE_LARGEST`].
     pub largest: u64,
-    /// For answers that say nothing of freshness themselves: none.
-    pub default: Option<Policy>,
-    /// Takes the place of what the answer says: none.
-    pub policy: Option<Policy>,
-    /// Request fields that tell entries apart, beside `Vary`; sorted, each once: none.
-    pub key_headers: Arc<[HeaderName]>,
-    /// Query keys that do not tell entries apart: none.
-    pub ignore_query: Arc<QueryKeys>,
     /// Requests for one missing entry wait for one answer: yes.
     pub collapse: bool,
     /// The client's own `Cache-Control` counts: yes.
@@ -82,10 +74,13 @@ pub struct RoutePolicy {
     pub debug: bool,
     /// The host may code answers: yes.
     pub compress: bool,
-    /// The same, as decisions take it.
+    /// What decisions are made by: policies, the client's part, errors, stale answers. As
+    /// [`Options::default`].
     pub options: Options,
-    /// The same, as keys are made by it.
+    /// What keys are made by: nothing is ignored, and no field tells entries apart.
     pub key_rules: KeyRules,
+    /// The query keys that do not tell entries apart, as written: routes inherit them.
+    ignore_query: Arc<[String]>,
 }
 
 impl Default for RoutePolicy {
@@ -93,10 +88,6 @@ impl Default for RoutePolicy {
         Self {
             enabled: true,
             largest: DEFAULT_CACHE_LARGEST,
-            default: None,
-            policy: None,
-            key_headers: Arc::default(),
-            ignore_query: Arc::default(),
             collapse: true,
             honour_request: true,
             heuristic: false,
@@ -107,6 +98,7 @@ impl Default for RoutePolicy {
             compress: true,
             options: Options::default(),
             key_rules: KeyRules::default(),
+            ignore_query: Arc::default(),
         }
     }
 }
@@ -354,19 +346,20 @@ fn resolve(
         let cause = format!("is {}, more than `size`, {}", show_size(largest), show_size(size));
         return Err(("cache.largest", cause));
     }
-    let mut policy = RoutePolicy {
+    let fields = match raw.key_headers {
+        None => base.key_rules.fields().to_vec(),
+        Some(names) => key_headers(&names)?,
+    };
+    let ignore_query: Arc<[String]> = match raw.ignore_query {
+        None => Arc::clone(&base.ignore_query),
+        Some(keys) => query_keys(keys)?,
+    };
+    let key_rules = KeyRules::new(ignore_query.iter().map(String::as_str), fields)
+        .map_err(|error| ("cache.ignore-query", error.to_string()))?;
+    let inherited = &base.options;
+    Ok(RoutePolicy {
         enabled: raw.enabled.unwrap_or(base.enabled),
         largest,
-        default: policy("cache.default", raw.default)?.or_else(|| base.default.clone()),
-        policy: policy("cache.route.policy", raw.policy)?,
-        key_headers: match raw.key_headers {
-            None => base.key_headers.clone(),
-            Some(names) => key_headers(&names)?,
-        },
-        ignore_query: match raw.ignore_query {
-            None => base.ignore_query.clone(),
-            Some(keys) => Arc::new(query_keys(&keys)?),
-        },
         collapse: raw.collapse.unwrap_or(base.collapse),
         honour_request: raw.honour_request.unwrap_or(base.honour_request),
         heuristic: raw.heuristic.unwrap_or(base.heuristic),
@@ -379,20 +372,34 @@ fn resolve(
         stale_if_error: time("cache.stale-if-error", raw.stale_if_error, base.stale_if_error)?,
         debug: raw.debug.unwrap_or(base.debug),
         compress: raw.compress.unwrap_or(base.compress),
-        options: Options::default(),
-        key_rules: KeyRules::default(),
-    };
-    policy.prepare()?;
-    Ok(policy)
+        options: Options {
+            honour_request: raw.honour_request.unwrap_or(inherited.honour_request),
+            policy: policy("cache.route.policy", raw.policy)?,
+            default: policy("cache.default", raw.default)?.or_else(|| inherited.default.clone()),
+            errors: time("cache.cache-errors", raw.cache_errors, inherited.errors)?,
+            stale_while_revalidate: time(
+                "cache.stale-while-revalidate",
+                raw.stale_while_revalidate,
+                inherited.stale_while_revalidate,
+            )?,
+            stale_if_error: time(
+                "cache.stale-if-error",
+                raw.stale_if_error,
+                inherited.stale_if_error,
+            )?,
+            ..Options::default()
+        },
+        key_rules,
+        ignore_query,
+    })
 }
 
-fn key_headers(names: &[String]) -> Result<Arc<[HeaderName]>, Fault> {
+fn key_headers(names: &[String]) -> Result<Vec<HeaderName>, Fault> {
     const KEY: &str = "cache.key-headers";
     if names.len() > MAX_KEY_HEADERS {
         return Err((KEY, format!("more than {MAX_KEY_HEADERS}")));
     }
-    let mut parsed = Vec::with_capacity(names.len());
-    for text in names {
+    let parsed = names.iter().map(|text| {
         let name = HeaderName::from_bytes(text.as_bytes())
             .map_err(|_| (KEY, format!("\"{text}\" is not the name of a field")))?;
         if NOT_KEYS.contains(&name.as_str()) {
@@ -400,32 +407,25 @@ fn key_headers(names: &[String]) -> Result<Arc<[HeaderName]>, Fault> {
                 format!("\"{name}\" cannot tell entries apart: the cache sees to it itself");
             return Err((KEY, cause));
         }
-        parsed.push(name);
-    }
-    parsed.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-    parsed.dedup();
-    Ok(parsed.into())
+        Ok(name)
+    });
+    parsed.collect()
 }
 
-fn query_keys(keys: &[String]) -> Result<QueryKeys, Fault> {
+fn query_keys(keys: Vec<String>) -> Result<Arc<[String]>, Fault> {
     const KEY: &str = "cache.ignore-query";
     if keys.len() > MAX_IGNORED_QUERY {
         return Err((KEY, format!("more than {MAX_IGNORED_QUERY}")));
     }
-    let (mut exact, mut beginnings) = (Vec::new(), Vec::new());
-    for key in keys {
-        let (name, list) = match key.strip_suffix('*') {
-            Some(beginning) => (beginning, &mut beginnings),
-            None => (key.as_str(), &mut exact),
-        };
+    for key in &keys {
+        let name = key.strip_suffix('*').unwrap_or(key);
         let fits = |b: u8| (0x21..0x7f).contains(&b) && !matches!(b, b'*' | b'&' | b'=' | b'#');
         if !name.bytes().all(fits) || key.is_empty() {
             let cause = format!("\"{key}\" is not a key, or a beginning and `*`, as in \"utm_*\"");
             return Err((KEY, cause));
         }
-        list.push(name.into());
     }
-    Ok(QueryKeys { exact: exact.into(), beginnings: beginnings.into() })
+    Ok(keys.into())
 }
 
 #[cfg(test)]
@@ -442,7 +442,6 @@ mod tests {
         assert_eq!(**policy, RoutePolicy::default());
         assert!(policy.enabled && policy.collapse && policy.honour_request && policy.compress);
         assert_eq!((policy.largest, manifest.cache.size), (16 << 20, None));
-        assert!(policy.default.is_none() && policy.ignore_query.is_empty() && !policy.debug);
     }
 
     #[test]
@@ -485,12 +484,12 @@ mod tests {
 
         let own = find("/assets/x");
         assert_eq!((manifest.cache.size, own.largest), (Some(64 << 20), 1 << 20));
-        assert_eq!(own.default.as_ref().unwrap().as_str(), "public, max-age=7");
-        assert_eq!(own.key_headers[..], ["accept-language", "x-tenant"]);
-        assert!(own.ignore_query.contains("utm_source") && own.ignore_query.contains("fbclid"));
-        assert!(!own.ignore_query.contains("fbclid2") && !own.ignore_query.contains("utm"));
-        assert!(!own.collapse && !own.honour_request && own.debug && !own.compress);
-        let seconds = [own.cache_errors, own.stale_while_revalidate, own.stale_if_error];
+        assert_eq!(own.options.default.as_ref().unwrap().text(), "public, max-age=7");
+        assert_eq!(own.key_rules.fields(), ["accept-language", "x-tenant"]);
+        assert_eq!(own.ignore_query[..], ["utm_*", "fbclid"]);
+        assert!(!own.collapse && !own.options.honour_request && own.debug && !own.compress);
+        let options = &own.options;
+        let seconds = [options.errors, options.stale_while_revalidate, options.stale_if_error];
         assert_eq!(seconds.map(|time| time.as_secs()), [5, 60, 3600]);
 
         let api = find("/api/x");
@@ -499,8 +498,8 @@ mod tests {
         let without = RoutePolicy { policy: None, options: own_options, ..RoutePolicy::clone(api) };
         assert_eq!(without, **own);
         let post = find("/api/posts/1");
-        assert!(post.policy.is_none() && post.key_headers.is_empty() && !post.debug);
-        assert!(post.ignore_query.contains("anything") && !post.collapse);
+        assert!(post.options.policy.is_none() && post.key_rules.fields().is_empty());
+        assert!(post.ignore_query[..] == ["*"] && !post.collapse && !post.debug);
         assert!(!find("/api/secret").enabled);
         assert_eq!(manifest.cache.find(&Method::POST, "a.test", "/api/posts/1"), own);
         assert_eq!(manifest.cache.iter().count(), 4);
@@ -523,7 +522,7 @@ mod tests {
             ("largest = \"0\"", "cache.largest"),
             ("size = \"1MiB\"\nlargest = \"2MiB\"", "is 2MiB, more than `size`, 1MiB"),
             ("default = \"sttic\"", "cache.default`: no policy is called \"sttic\" (did you"),
-            ("default = \"max-age=1h\"", "write whole seconds"),
+            ("default = \"max-age=1h\"", "takes a number of seconds"),
             ("policy = \"static\"", "unknown key `policy`"),
             ("key-headers = [\"a b\"]", "cache.key-headers`: \"a b\" is not"),
             ("key-headers = [\"Range\"]", "\"range\" cannot tell entries apart"),
@@ -534,7 +533,10 @@ mod tests {
             ("stale-if-error = \"400d\"", "at most 365d"),
             ("stale-while-revalidate = 60", "has no unit"),
             ("debug = \"yes\"", "debug"),
-            ("[cache.policies]\nday = \"max-aeg=1\"", "cache.policies`: `day`: `max-aeg=1`: did"),
+            (
+                "[cache.policies]\nday = \"max-aeg=1\"",
+                "cache.policies`: `day`: unknown directive \"max-aeg\", did",
+            ),
             ("[[cache.route]]\ndebug = true", "route"),
             ("[[cache.route]]\nroute = \"api\"", "cache.route`: \"api\": the path must begin"),
             ("[[cache.route]]\nroute = \"/shp/*\"", "no such route (did you mean \"/shop/*\"?)"),
