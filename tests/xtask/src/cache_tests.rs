@@ -308,9 +308,10 @@ fn report(tests: &[Test], results: &Value) {
 /// Whether a test passed, and all those without which it would mean nothing.
 fn is_sound(test: &Test, tests: &BTreeMap<&str, &Test>, results: &Value) -> bool {
     results[&test.id] == true
-        && test.depends_on.iter().all(|id| {
-            tests.get(&**id).is_none_or(|before| is_sound(before, tests, results))
-        })
+        && test
+            .depends_on
+            .iter()
+            .all(|id| tests.get(&**id).is_none_or(|before| is_sound(before, tests, results)))
 }
 
 fn started(command: &mut Command, log: &Path) -> Result<Running> {

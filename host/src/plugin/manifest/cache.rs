@@ -20,10 +20,9 @@ use crate::route::Pattern;
 
 /// Bytes of the largest body that is stored.
 pub const DEFAULT_CACHE_LARGEST: u64 = 16 << 20;
-/// Longest time that an answer is fresh by when it was changed last.
-pub const MAX_HEURISTIC: Duration = Duration::from_secs(86_400);
-/// The share of the time since then, in percent.
-const HEURISTIC_PERCENT: u32 = 10;
+/// Where a manifest turns it on: what says nothing of freshness, but when it was changed last, is fresh
+/// for a tenth of the time since, at most a day (RFC 9111 §4.2.2).
+pub const HEURISTIC: Heuristic = Heuristic { percent: 10, limit: Duration::from_secs(86_400) };
 /// Most `[[cache.route]]` of one plugin.
 pub const MAX_CACHE_ROUTES: usize = 64;
 /// Most request fields that tell entries apart.
@@ -59,17 +58,6 @@ pub struct RoutePolicy {
     pub largest: u64,
     /// Requests for one missing entry wait for one answer: yes.
     pub collapse: bool,
-    /// The client's own `Cache-Control` counts: yes.
-    pub honour_request: bool,
-    /// What says nothing of freshness, but when it was changed last, is fresh for a tenth of the time
-    /// since, at most [`MAX_HEURISTIC`] (RFC 9111 §4.2.2): no.
-    pub heuristic: bool,
-    /// How long an error that says nothing of freshness is kept: not at all.
-    pub cache_errors: Duration,
-    /// RFC 5861 §3, where the answer does not say: not at all.
-    pub stale_while_revalidate: Duration,
-    /// RFC 5861 §4, where the answer does not say: not at all.
-    pub stale_if_error: Duration,
     /// Answers tell what the cache did, and how long it took: no.
     pub debug: bool,
     /// The host may code answers: yes.
@@ -80,7 +68,7 @@ pub struct RoutePolicy {
     /// What keys are made by: nothing is ignored, and no field tells entries apart.
     pub key_rules: KeyRules,
     /// The query keys that do not tell entries apart, as written: routes inherit them.
-    ignore_query: Arc<[String]>,
+    pub ignore_query: Arc<[String]>,
 }
 
 impl Default for RoutePolicy {
@@ -89,67 +77,12 @@ impl Default for RoutePolicy {
             enabled: true,
             largest: DEFAULT_CACHE_LARGEST,
             collapse: true,
-            honour_request: true,
-            heuristic: false,
-            cache_errors: Duration::ZERO,
-            stale_while_revalidate: Duration::ZERO,
-            stale_if_error: Duration::ZERO,
             debug: false,
             compress: true,
             options: Options::default(),
             key_rules: KeyRules::default(),
             ignore_query: Arc::default(),
         }
-    }
-}
-
-impl RoutePolicy {
-    /// Makes what requests take of it.
-    fn prepare(&mut self) -> Result<(), Fault> {
-        let policy = |policy: &Option<Policy>| {
-            let policy = policy.as_ref().map(|policy| wharf_cache::Policy::parse(policy.as_str()));
-            policy.transpose().map_err(|error| ("cache.route.policy", error.to_string()))
-        };
-        self.options = Options {
-            honour_request: self.honour_request,
-            policy: policy(&self.policy)?,
-            default: policy(&self.default)?,
-            heuristic: self
-                .heuristic
-                .then_some(Heuristic { percent: HEURISTIC_PERCENT, limit: MAX_HEURISTIC }),
-            errors: self.cache_errors,
-            stale_while_revalidate: self.stale_while_revalidate,
-            stale_if_error: self.stale_if_error,
-            ..Options::default()
-        };
-        let exact = self.ignore_query.exact.iter().map(|key| key.to_string());
-        let beginnings = self.ignore_query.beginnings.iter().map(|key| format!("{key}*"));
-        let ignored: Vec<String> = exact.chain(beginnings).collect();
-        let fields = self.key_headers.iter().cloned();
-        self.key_rules = KeyRules::new(ignored.iter().map(String::as_str), fields)
-            .map_err(|error| ("cache.ignore-query", error.to_string()))?;
-        Ok(())
-    }
-}
-
-/// A set of query keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct QueryKeys {
-    exact: Box<[Box<str>]>,
-    /// Those written with a `*` at the end.
-    beginnings: Box<[Box<str>]>,
-}
-
-impl QueryKeys {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.beginnings.is_empty()
-    }
-
-    /// Whether `key` is one of them: as it is in the query, before the `=`, nothing decoded.
-    pub fn contains(&self, key: &str) -> bool {
-        self.exact.iter().any(|exact| **exact == *key)
-            || self.beginnings.iter().any(|beginning| key.starts_with(&**beginning))
     }
 }
 
@@ -361,19 +294,15 @@ fn resolve(
         enabled: raw.enabled.unwrap_or(base.enabled),
         largest,
         collapse: raw.collapse.unwrap_or(base.collapse),
-        honour_request: raw.honour_request.unwrap_or(base.honour_request),
-        heuristic: raw.heuristic.unwrap_or(base.heuristic),
-        cache_errors: time("cache.cache-errors", raw.cache_errors, base.cache_errors)?,
-        stale_while_revalidate: time(
-            "cache.stale-while-revalidate",
-            raw.stale_while_revalidate,
-            base.stale_while_revalidate,
-        )?,
-        stale_if_error: time("cache.stale-if-error", raw.stale_if_error, base.stale_if_error)?,
         debug: raw.debug.unwrap_or(base.debug),
         compress: raw.compress.unwrap_or(base.compress),
         options: Options {
             honour_request: raw.honour_request.unwrap_or(inherited.honour_request),
+            heuristic: match raw.heuristic {
+                Some(true) => Some(HEURISTIC),
+                Some(false) => None,
+                None => inherited.heuristic,
+            },
             policy: policy("cache.route.policy", raw.policy)?,
             default: policy("cache.default", raw.default)?.or_else(|| inherited.default.clone()),
             errors: time("cache.cache-errors", raw.cache_errors, inherited.errors)?,
@@ -440,7 +369,7 @@ mod tests {
         let policy = manifest.cache.find(&Method::GET, "a.test", "/shop/x");
 
         assert_eq!(**policy, RoutePolicy::default());
-        assert!(policy.enabled && policy.collapse && policy.honour_request && policy.compress);
+        assert!(policy.enabled && policy.collapse && policy.options.honour_request);
         assert_eq!((policy.largest, manifest.cache.size), (16 << 20, None));
     }
 
@@ -493,10 +422,9 @@ mod tests {
         assert_eq!(seconds.map(|time| time.as_secs()), [5, 60, 3600]);
 
         let api = find("/api/x");
-        assert_eq!(api.policy.as_ref().unwrap().as_str(), "no-cache, max-age=30");
-        let own_options = own.options.clone();
-        let without = RoutePolicy { policy: None, options: own_options, ..RoutePolicy::clone(api) };
-        assert_eq!(without, **own);
+        assert_eq!(api.options.policy.as_ref().unwrap().text(), "no-cache, max-age=30");
+        let options = own.options.clone();
+        assert_eq!(RoutePolicy { options, ..RoutePolicy::clone(api) }, **own);
         let post = find("/api/posts/1");
         assert!(post.options.policy.is_none() && post.key_rules.fields().is_empty());
         assert!(post.ignore_query[..] == ["*"] && !post.collapse && !post.debug);
