@@ -10,21 +10,25 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, request};
 use tokio::time::Instant;
 
 use crate::admit::{Admission, Permit};
+use crate::cache::Cache;
+use crate::cache::stage::{Asked, Called, Origin};
 use crate::drain::Drain;
 use crate::files::folder::{Found, StaticFolder};
 use crate::http::Handle;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::condition::Wanted;
-use crate::http::conn::{Conn, EarlyData};
-use crate::http::control::controlled;
+use crate::http::conn::{Conn, EarlyData, Persistence};
+use crate::http::control::{Control, controlled};
 use crate::http::interim::Interim;
 use crate::http::limits::Limits;
 use crate::http::rejection::{Rejection, failure_response};
-use crate::http::validate;
+use crate::http::validate::{self, UpgradeRequested};
+use crate::observe::request::RequestId;
 use crate::observe::{Observer, RequestGuard};
 use crate::plugin::chain::Chain;
 use crate::plugin::exchange::Exchange;
 use crate::plugin::learnt::has_credentials;
+use crate::plugin::manifest::cache::RoutePolicy;
 use crate::plugin::manifest::response::ResponsePolicy;
 use crate::plugin::registry::Published;
 use crate::plugin::reply::Named;
@@ -42,11 +46,14 @@ const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
 /// WHATWG HTML §9.2.4.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+/// What the cache did, where a manifest's `debug` asks for it.
+const CACHE_STATUS: HeaderName = HeaderName::from_static("x-cache-status");
+
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// What answers requests. One a server, shared by all cores.
-#[derive(Debug)]
+/// What answers requests. One a server, shared by all cores; clones are the same one.
+#[derive(Clone, Debug)]
 pub struct App {
     /// What is served.
     pub published: Arc<Published>,
@@ -58,6 +65,8 @@ pub struct App {
     pub limits: Arc<Limits>,
     /// Whether the server is leaving.
     pub drain: Drain,
+    /// What is answered without a plugin.
+    pub cache: Arc<Cache>,
 }
 
 impl Handle for App {
@@ -126,45 +135,41 @@ impl App {
         }
 
         let body = guard.metered(self.bounded(&route, body)?);
-        let permit = self.admission.enter().await?;
+        let cache = &route.plugin.manifest.cache;
+        let caching = Arc::clone(cache.find(&parts.method, authority.host(), parts.uri.path()));
         let policies = &route.plugin.manifest.responses;
         let policy = policies.find(&parts.method, authority.host(), parts.uri.path());
-        let hints = Hints::of(policy, &route.plugin, &authority, &parts);
+        let persistence = policy.and_then(|policy| policy.persistence);
+        // An answer that is stored has no exchange whose wishes would hold.
+        let wishes = policy.and_then(|policy| wishes(policy));
         let wanted = Wanted::of(&parts.method, &parts.headers);
-        forward_uri(&mut parts, conn, &authority, &route)?;
-        forward_trace(&mut parts, guard);
-
-        let exchange =
-            Exchange::new(guard.id().as_str(), conn, &route.pattern, wanted, is_early, interim);
-        let _answered = Answering(&exchange);
-        let offer = Offer::of(conn, &parts, &body);
-        if offer.protocols().iter().any(|name| name.eq_ignore_ascii_case("websocket")) {
-            exchange.set_websocket(handshake::Request::of(conn.protocol, &parts));
+        let is_switch = switches(&parts);
+        let call = Call {
+            app: self.clone(),
+            conn: Arc::clone(conn),
+            route,
+            authority,
+            caching,
+            wanted,
+            is_early,
+            request_id: guard.id().as_str().into(),
+            traceparent: guard.traceparent(),
+            interim,
+        };
+        let request = Request::from_parts(parts, body);
+        if is_switch || !self.cache.is_on() || !call.caching.enabled {
+            let called = call.call(request).await?;
+            return Ok(finished(called.response, called.control.as_ref(), persistence));
         }
-        exchange.set_offer(offer);
-        exchange.set_last_event_id(last_event_id(&parts));
-        if let Some(policy) = policy {
-            begin_policy(policy, &exchange);
+        let answer = self.cache.answer(&call, request).await?;
+        guard.cached(answer.outcome);
+        let mut response = answer.response;
+        if call.caching.debug {
+            let name = HeaderValue::from_static(answer.outcome.name());
+            response.headers_mut().insert(CACHE_STATUS, name);
         }
-        hints.send(&exchange.interim);
-        let body = plugin::guest_body(&exchange, body);
-        let chain = self.chain(conn, &route);
-        let answer = chain.enter(&exchange, Request::from_parts(parts, body)).await;
-        let response = resolve(&exchange, answer)?;
-        let mut permit = Some(permit);
-        let response = replied(&exchange, &route.plugin, response, &mut permit).await?;
-        hints.learn(response.status(), response.headers());
-        let mut response = response.map(|body| {
-            let body = if body.is_switching() { body } else { controlled(body, &exchange.control) };
-            match permit {
-                Some(permit) => body.holding(permit),
-                None => body,
-            }
-        });
-        if let Some(persistence) = policy.and_then(|policy| policy.persistence) {
-            response.extensions_mut().insert(persistence);
-        }
-        Ok(response)
+        let control = answer.control.or(wishes);
+        Ok(finished(response, control.as_ref(), persistence))
     }
 
     /// Answers from a static folder that nothing wraps: no plugin is called.
@@ -210,21 +215,136 @@ impl App {
         }
         Ok(body.limited(limit).paced(&self.limits))
     }
+}
 
-    fn chain(&self, conn: &Conn, route: &RouteMatch) -> Chain {
+/// A request's way to its plugin, through the middleware around it.
+struct Call {
+    app: App,
+    conn: Arc<Conn>,
+    route: RouteMatch,
+    authority: Authority,
+    caching: Arc<RoutePolicy>,
+    wanted: Wanted,
+    is_early: bool,
+    request_id: Box<str>,
+    traceparent: Option<String>,
+    interim: Arc<Interim>,
+}
+
+impl Call {
+    /// What the manifest says of the responses to a request.
+    fn policy(&self, method: &Method, path: &str) -> Option<&ResponsePolicy> {
+        self.route.plugin.manifest.responses.find(method, self.authority.host(), path)
+    }
+
+    fn chain(&self) -> Chain {
         Chain {
-            links: Arc::clone(&route.chain),
-            folder: route.folder.clone(),
-            readers: route.plugin.readers().clone(),
-            admission: Arc::clone(&self.admission),
-            core: conn.core,
+            links: Arc::clone(&self.route.chain),
+            folder: self.route.folder.clone(),
+            readers: self.route.plugin.readers().clone(),
+            admission: Arc::clone(&self.app.admission),
+            core: self.conn.core,
         }
     }
 }
 
+impl Origin for Call {
+    type Refusal = Refusal;
+
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            plugin: &self.route.plugin.name,
+            route: &self.route.pattern,
+            space: &self.route.space,
+            policy: &self.caching,
+            has_own: self.route.plugin.manifest.cache.size.is_some(),
+            scheme: self.conn.scheme_name(),
+            authority: self.authority.as_str(),
+        }
+    }
+
+    async fn call(&self, request: Request<RequestBody>) -> Result<Called, Refusal> {
+        let (mut parts, body) = request.into_parts();
+        let permit = self.app.admission.enter().await?;
+        let policy = self.policy(&parts.method, parts.uri.path());
+        let hints = Hints::of(policy, &self.route.plugin, &self.authority, &parts);
+        let offer = Offer::of(&self.conn, &parts, &body);
+        forward_uri(&mut parts, &self.conn, &self.authority, &self.route)?;
+        forward_trace(&mut parts, self.traceparent.as_deref());
+        let exchange = Exchange::new(
+            &self.request_id,
+            &self.conn,
+            &self.route.pattern,
+            self.wanted.clone(),
+            self.is_early,
+            Arc::clone(&self.interim),
+        );
+        let _answered = Answering(&exchange);
+        if offer.protocols().iter().any(|name| name.eq_ignore_ascii_case("websocket")) {
+            exchange.set_websocket(handshake::Request::of(self.conn.protocol, &parts));
+        }
+        exchange.set_offer(offer);
+        exchange.set_last_event_id(last_event_id(&parts));
+        if let Some(policy) = policy {
+            begin_policy(policy, &exchange.control);
+        }
+        hints.send(&exchange.interim);
+        let body = plugin::guest_body(&exchange, body);
+        let request = Request::from_parts(parts, body);
+        let answer = self.chain().enter(&exchange, request).await;
+        let response = resolve(&exchange, answer)?;
+        let mut permit = Some(permit);
+        let (response, is_held) =
+            replied(&exchange, &self.route.plugin, response, &mut permit).await?;
+        hints.learn(response.status(), response.headers());
+        let response = response.map(|body| match permit {
+            Some(permit) => body.holding(permit),
+            None => body,
+        });
+        Ok(Called { response, control: Some(Arc::clone(&exchange.control)), is_held })
+    }
+
+    fn background(&self) -> Self {
+        Self {
+            app: self.app.clone(),
+            conn: Arc::clone(&self.conn),
+            route: self.route.clone(),
+            authority: self.authority.clone(),
+            caching: Arc::clone(&self.caching),
+            wanted: Wanted::default(),
+            is_early: false,
+            request_id: RequestId::random().as_str().into(),
+            traceparent: None,
+            interim: Arc::new(Interim::new(false)),
+        }
+    }
+}
+
+/// Whether a request asks to leave HTTP: the cache has no part in that.
+fn switches(parts: &request::Parts) -> bool {
+    parts.method == Method::CONNECT || parts.extensions.get::<UpgradeRequested>().is_some()
+}
+
+/// The response under the wishes for it.
+fn finished(
+    response: Response<ResponseBody>,
+    control: Option<&Arc<Control>>,
+    persistence: Option<Persistence>,
+) -> Response<ResponseBody> {
+    let mut response = match control {
+        Some(control) => {
+            response.map(|body| if body.is_switching() { body } else { controlled(body, control) })
+        }
+        None => response,
+    };
+    if let Some(persistence) = persistence {
+        response.extensions_mut().insert(persistence);
+    }
+    response
+}
+
 /// What a response policy wishes for; the plugin may still wish for something else.
-fn begin_policy(policy: &ResponsePolicy, exchange: &Exchange) {
-    let control = &exchange.control;
+fn begin_policy(policy: &ResponsePolicy, control: &Control) {
     if policy.write_deadline.is_some() {
         control.set_deadline(policy.write_deadline.map(|time| Instant::now() + time));
     }
@@ -234,6 +354,16 @@ fn begin_policy(policy: &ResponsePolicy, exchange: &Exchange) {
     if policy.buffered {
         control.set_buffered(true);
     }
+}
+
+/// The same for an answer that no plugin gives; `None` where nothing is wished for.
+fn wishes(policy: &ResponsePolicy) -> Option<Arc<Control>> {
+    let any = policy.write_deadline.is_some() || policy.bandwidth.is_some() || policy.buffered;
+    any.then(|| {
+        let control = Control::default();
+        begin_policy(policy, &control);
+        Arc::new(control)
+    })
 }
 
 /// The early hints that are learnt for a request's path, where a policy asks for it.
@@ -331,9 +461,9 @@ fn last_event_id(parts: &request::Parts) -> Option<Box<str>> {
 }
 
 /// Tells the plugin which trace it is part of.
-fn forward_trace(parts: &mut request::Parts, guard: &RequestGuard) {
-    if let Some(value) = guard.traceparent()
-        && let Ok(value) = HeaderValue::from_str(&value)
+fn forward_trace(parts: &mut request::Parts, traceparent: Option<&str>) {
+    if let Some(value) = traceparent
+        && let Ok(value) = HeaderValue::from_str(value)
     {
         parts.headers.insert(TRACEPARENT, value);
     }
@@ -366,13 +496,14 @@ fn forward_uri(
     Ok(())
 }
 
-/// The response that the plugin's own stands for, where it names one that the host holds.
+/// The response that the plugin's own stands for, where it names one that the host holds; and whether
+/// it does.
 async fn replied(
     exchange: &Exchange,
     plugin: &Plugin,
     response: Response<plugin::GuestBody>,
     permit: &mut Option<Permit>,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<(Response<ResponseBody>, bool), Refusal> {
     let (mut head, body) = response.into_parts();
     let named = exchange.replies.take(&mut head.headers);
     let switches = matches!(&named, Named::Held(held) if held.switches());
@@ -391,13 +522,15 @@ async fn replied(
                 *permit = None;
                 held.ready().await;
             }
-            Ok(held.respond(head))
+            Ok((held.respond(head), true))
         }
-        Named::Nothing => Ok(Response::from_parts(head, plugin::response_body(body).await)),
+        Named::Nothing => {
+            Ok((Response::from_parts(head, plugin::response_body(body).await), false))
+        }
         Named::Unknown => {
             let request_id = &*exchange.request_id;
             tracing::warn!(plugin = &*plugin.name, request_id, "unknown reply token");
-            Ok(Response::from_parts(head, plugin::response_body(body).await))
+            Ok((Response::from_parts(head, plugin::response_body(body).await), false))
         }
     }
 }

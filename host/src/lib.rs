@@ -2,7 +2,7 @@
 //!
 //! [`cli`] turns arguments into [`config::Config`]; [`server`] binds the [`listener`]s and owns
 //! everything; [`http`] speaks the three protocols and ends in [`app::App`]; [`route`] and
-//! [`admit`] decide, [`plugin`] runs components, [`files`] opens what is sent as it is, [`store`]
+//! [`admit`] decide, [`cache`] answers what it can, [`plugin`] runs components, [`files`] opens what is sent as it is, [`store`]
 //! has what they keep, [`hub`] carries events between them and to clients, [`websocket`] holds their
 //! clients' sockets, [`upstream`] is their way out; [`observe`] and [`admin`] tell what happened;
 //! [`drain`] ends it all, and [`takeover`] lets another process go on.
@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod admit;
 pub mod app;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod drain;

@@ -123,6 +123,32 @@ impl Pattern {
             && self.matches(path)
     }
 
+    /// Whether some request is one of those that both patterns name.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let methods = match (&self.method, &other.method) {
+            (Some(a), Some(b)) => allows(a, b) || allows(b, a),
+            _ => true,
+        };
+        let hosts = match (&self.host, &other.host) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        };
+        let mut pairs = self.segments.iter().zip(&other.segments);
+        let paths = pairs.all(|pair| match pair {
+            (Segment::Literal(a), Segment::Literal(b)) => a == b,
+            (Segment::Literal(literal), Segment::Parameter)
+            | (Segment::Parameter, Segment::Literal(literal)) => !literal.is_empty(),
+            (Segment::Parameter, Segment::Parameter) => true,
+        });
+        let ends = match self.segments.len().cmp(&other.segments.len()) {
+            std::cmp::Ordering::Less => self.open,
+            std::cmp::Ordering::Greater => other.open,
+            // The slash before the `*` has to be there, too.
+            std::cmp::Ordering::Equal => self.open == other.open,
+        };
+        methods && hosts && paths && ends
+    }
+
     fn literal_path(&self) -> bool {
         !self.open && self.segments.iter().all(|segment| matches!(segment, Segment::Literal(_)))
     }
@@ -190,6 +216,8 @@ pub struct RouteMatch {
     pub folder: Option<Arc<StaticFolder>>,
     /// The pattern that matched, as written.
     pub pattern: Arc<str>,
+    /// What cached answers are kept under.
+    pub space: Arc<str>,
 }
 
 /// The outcome of a look-up.
@@ -244,6 +272,15 @@ impl RouteTable {
             }
         }
         Self { entries, literal, patterned, unanchored }
+    }
+
+    /// What cached answers may be kept under, each once.
+    pub fn spaces(&self) -> Vec<Arc<str>> {
+        let mut spaces: Vec<_> =
+            self.entries.iter().map(|it| Arc::clone(&it.route.space)).collect();
+        spaces.sort_unstable();
+        spaces.dedup();
+        spaces
     }
 
     /// Finds the most specific route. `host` is the authority without its port, in lower case;
@@ -308,6 +345,32 @@ mod tests {
 
     fn pattern(text: &str) -> Pattern {
         Pattern::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn patterns_overlap_where_one_request_fits_both() {
+        for (a, b, overlap) in [
+            ("/a", "/a", true),
+            ("/a", "/b", false),
+            ("GET /api/*", "/api/posts/{id}", true),
+            ("GET /api/*", "POST /api/posts", false),
+            ("HEAD /a", "GET /a", true),
+            ("/posts/{id}", "/posts/*", true),
+            ("/posts/{id}", "/posts/", false),
+            ("/posts/{id}", "/posts/new", true),
+            ("/posts/{id}/x", "/posts/{id}", false),
+            ("/*", "/", true),
+            ("/*", "/a/b", true),
+            ("/a/*", "/a", false),
+            ("/a/*", "/a/*", true),
+            ("/a/*", "/{x}/b/*", true),
+            ("/a/*", "/b/*", false),
+            ("a.test/x", "/x", true),
+            ("a.test/x", "b.test/x", false),
+        ] {
+            assert_eq!(pattern(a).overlaps(&pattern(b)), overlap, "{a} and {b}");
+            assert_eq!(pattern(b).overlaps(&pattern(a)), overlap, "{b} and {a}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{AdminState, Phase};
 use crate::admit::Admission;
 use crate::app::App;
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::http::Serving;
@@ -255,10 +256,13 @@ impl Server {
         metrics.watch_sockets(Arc::clone(&sockets));
         drain.spawn(Arc::clone(&sockets).drained());
         let engines = Arc::new(Engines::new().map_err(Error::Engine)?);
-        let cache = CodeCache::open(data.join("cache/code"));
+        let code = CodeCache::open(data.join("cache/code"));
+        let cache = Cache::new(config.cache.size, drain.clone());
+        metrics.watch_cache(Arc::clone(&cache));
+        drain.spawn(Arc::clone(&cache).follow(Arc::clone(&published)));
         let admission = Arc::new(Admission::new(config.admission.requests, config.admission.wait));
         let platform = Arc::new(Platform {
-            builder: Builder::new(engines, cache).map_err(Error::Engine)?,
+            builder: Builder::new(engines, code).map_err(Error::Engine)?,
             cores: cores.handles.clone(),
             lane: Arc::new(Lane::new(config.threads).map_err(Error::System)?),
             drain: drain.clone(),
@@ -273,9 +277,11 @@ impl Server {
                 sockets,
                 admission: Arc::clone(&admission),
                 metrics: Arc::clone(&metrics),
+                cache: Arc::clone(&cache),
             }),
         });
-        let loader = Loader::new(platform, logs.clone(), data.clone());
+        let loader =
+            Loader::new(platform, logs.clone(), data.clone(), config.cache.policies.clone());
         let registry = Registry::new(
             config.plugins.clone(),
             loader,
@@ -291,6 +297,7 @@ impl Server {
             admission,
             limits: Arc::clone(&limits),
             drain: drain.clone(),
+            cache: Arc::clone(&cache),
         });
         let admin = Arc::new(AdminState::new(
             metrics,

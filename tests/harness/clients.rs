@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// What a client may take, a browser's start on a busy machine included.
@@ -45,9 +46,12 @@ pub async fn node(script: &str, arguments: &[&str]) -> Option<Value> {
     Some(json(&output.stdout, &output.stderr))
 }
 
-/// As [`node`], for a script that drives Chromium.
+/// As [`node`], for a script that drives Chromium. One at a time: a browser is a dozen processes, and
+/// several at once keep each other from their deadlines on a small machine.
 pub async fn browser(script: &str, arguments: &[&str]) -> Option<Value> {
+    static ONE: Semaphore = Semaphore::const_new(1);
     which("chromium").or_else(|| skipped("chromium"))?;
+    let _turn = ONE.acquire().await.expect("it is never closed");
     node(script, arguments).await
 }
 

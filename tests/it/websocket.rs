@@ -151,12 +151,14 @@ async fn a_broadcast_takes_one_publication() {
     }
     sockets[1].text("/others room/1 not to me").await;
     sockets[1].text("/publish room/2 to nobody").await;
-    sockets[2].text("last").await;
-
     for (n, socket) in sockets.iter_mut().enumerate() {
         if n != 1 {
             assert_eq!(socket.message().await, "not to me");
         }
+    }
+    sockets[2].text("last").await;
+
+    for socket in &mut sockets {
         assert_eq!(socket.message().await, "2: last");
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use crate::config::policies::NamedPolicies;
 use crate::plugin::code_cache::CodeCache;
 use crate::plugin::compile::Urgency;
 use crate::plugin::engine::{Engines, Tier};
@@ -63,6 +64,7 @@ fn examine(file: &Path, report: &mut String) -> Result<(), LoadError> {
                 file: path.display().to_string(),
                 folder,
                 data: PathBuf::from(crate::config::DEFAULT_DATA).join("plugins").join(&name),
+                policies: NamedPolicies::default(),
             };
             Manifest::parse(&name, text, &places)?
         }
@@ -99,8 +101,15 @@ fn examine(file: &Path, report: &mut String) -> Result<(), LoadError> {
     if granted.metrics {
         line("metrics", "granted");
     }
-    for key in &manifest.later {
-        line("no effect", key);
+    for (pattern, policy) in manifest.cache.iter() {
+        let what = match (policy.enabled, &policy.policy, &policy.default) {
+            (false, _, _) => "off".to_owned(),
+            (true, Some(policy), _) => format!("always {}", policy.as_str()),
+            (true, None, Some(default)) => format!("by default {}", default.as_str()),
+            (true, None, None) => "as the answer says".to_owned(),
+        };
+        let paths = pattern.map_or("all other paths", |pattern| &pattern.text);
+        line("cache", &format!("{paths}: {what}"));
     }
     world.check(&manifest)?;
     // Linking is what finds imports that the host lacks; the baseline compiler gets there soonest.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::cache::FileCache;
 use super::fault::{TomlFault, parse_toml};
 use super::layer::Layer;
 use super::units::{DurationValue, SizeValue, show_duration, show_size};
@@ -49,6 +50,8 @@ pub struct FileConfig {
     pub(super) compile_threads: Option<usize>,
     #[serde(default)]
     pub(super) limits: FileLimits,
+    #[serde(default)]
+    pub(super) cache: FileCache,
     #[serde(default)]
     pub(super) log: FileLog,
     #[serde(default)]
@@ -280,7 +283,7 @@ impl Source {
         Ok(())
     }
 
-    fn size<T: TryFrom<u64>>(
+    pub(super) fn size<T: TryFrom<u64>>(
         &self,
         key: &str,
         written: Option<Spanned<SizeValue>>,

@@ -12,13 +12,16 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+pub mod cache;
 pub mod fault;
 pub mod file;
 pub mod layer;
+pub mod policies;
 mod show;
 pub mod units;
 pub mod value;
 
+pub use cache::CacheConfig;
 pub use fault::{TomlFault, nearest_key, parse_toml};
 pub use layer::Layer;
 pub use value::LogFormat;
@@ -91,6 +94,8 @@ pub struct Config {
     pub limits: Limits,
     /// Bounds of admission.
     pub admission: Admission,
+    /// The shared cache.
+    pub cache: CacheConfig,
     /// Logging.
     pub log: LogConfig,
     /// Export of traces; `None` where no endpoint is configured.
@@ -271,6 +276,8 @@ impl Config {
         let mut limits = Limits::default();
         let mut admission = Admission::default();
         written.limits.apply(&source, &mut limits, &mut admission)?;
+        let mut cache = CacheConfig::default();
+        written.cache.apply(&source, &mut cache)?;
         let log = LogConfig {
             format: layer.log_format.unwrap_or_default(),
             access: written.log.access.is_none_or(|switch| switch.0),
@@ -325,6 +332,7 @@ impl Config {
             drain_limit,
             limits,
             admission,
+            cache,
             log,
             otlp: otlp(written.otlp, &source, text)?,
         };

@@ -47,6 +47,7 @@ impl Config {
         writeln!(out, "compile-threads = {}", self.compile_threads)?;
         writeln!(out, "drain-limit = {}", quoted(show_duration(self.drain_limit)))?;
         self.write_limits(out)?;
+        self.write_cache(out)?;
         self.write_log(out)?;
         self.write_otlp(out)
     }
@@ -85,6 +86,18 @@ impl Config {
             ("requests", self.admission.requests),
         ] {
             writeln!(out, "{key} = {value}")?;
+        }
+        Ok(())
+    }
+
+    fn write_cache(&self, out: &mut String) -> fmt::Result {
+        let cache = &self.cache;
+        writeln!(out, "\n[cache]")?;
+        writeln!(out, "size = {}", quoted(show_size(cache.size)))?;
+        writeln!(out, "disk = {}", quoted(show_size(cache.disk)))?;
+        writeln!(out, "\n[cache.policies]")?;
+        for (name, policy) in cache.policies.iter() {
+            writeln!(out, "{name} = {}", quoted(policy.as_str()))?;
         }
         Ok(())
     }

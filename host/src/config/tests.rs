@@ -97,6 +97,20 @@ fn every_limit_can_be_written_and_is_checked() {
 }
 
 #[test]
+fn the_cache_has_a_size_and_policies_by_name() {
+    let defaults = Bench::new("cache-defaults", "").load(Layer::default()).unwrap().cache;
+    assert_eq!((defaults.size, defaults.disk), (256 << 20, 0));
+
+    let text = "[cache]\nsize = \"1GiB\"\ndisk = \"10GiB\"\n\
+                policies = { weekly = \"max-age=604800\" }";
+    let cache = Bench::new("cache", text).load(Layer::default()).unwrap().cache;
+
+    assert_eq!((cache.size, cache.disk), (1 << 30, 10 << 30));
+    assert_eq!(cache.policies.get("weekly").unwrap().as_str(), "max-age=604800");
+    assert_eq!(cache.policies.get("static").unwrap().as_str(), "public, max-age=86400, immutable");
+}
+
+#[test]
 fn what_is_wrong_in_the_file_is_told_by_line_and_cause() {
     for (text, told) in [
         ("\nhtttp = \"off\"", "wharf.toml:2: unknown key `htttp` (did you mean `http`?)"),
@@ -114,6 +128,12 @@ fn what_is_wrong_in_the_file_is_told_by_line_and_cause() {
         ),
         ("admin = \"0.0.0.0:8080\"", "`http` and `admin` both want 0.0.0.0:8080"),
         ("tls-cert = \"a.pem\"", "1 certificates but 0 private keys: each needs the other"),
+        ("\n[cache]\nsize = \"100TiB\"", "wharf.toml:3: `size` is 100TiB: from 0B to 64TiB"),
+        ("[cache]\nsiez = 1", "wharf.toml:2: unknown key `siez` (did you mean `size`?)"),
+        (
+            "[cache]\n[cache.policies]\nweekly = \"max-aeg=604800\"",
+            "wharf.toml:2: `policies.weekly`: `max-aeg=604800`: did you mean `max-age`?",
+        ),
         ("threads = 0", "threads: 0 is not from 1 to 1024"),
         ("[otlp]\nsample = 2.0", "wharf.toml:2: `sample` is 2: from 0.0 to 1.0"),
         (

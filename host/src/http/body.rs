@@ -413,6 +413,16 @@ impl ResponseBody {
         self.when_sent.take()
     }
 
+    /// All of it, where it is here and no file's.
+    pub fn whole(&self) -> Option<Bytes> {
+        match &self.inner {
+            _ if self.file.is_some() || self.switch.is_some() => None,
+            Inner::Empty => Some(Bytes::new()),
+            Inner::Full(bytes) => Some(bytes.clone()),
+            Inner::Stream(_) => None,
+        }
+    }
+
     /// Whether all of it is here.
     pub(super) fn is_here(&self) -> bool {
         !matches!(self.inner, Inner::Stream(_)) && self.file.is_none()

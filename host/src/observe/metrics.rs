@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 
 use super::figures::cpu_time;
 use super::series::Series;
+use crate::cache::Cache;
 use crate::http::conn::{ConnStates, Protocol, RefusedConnection};
 use crate::http::rejection::Rejection;
 use crate::hub::Hub;
@@ -173,6 +174,7 @@ impl Metrics {
                 dropped_log_lines: OnceLock::new(),
                 hub: OnceLock::new(),
                 sockets: OnceLock::new(),
+                cache: OnceLock::new(),
             }),
         };
         metrics.registered()
@@ -289,6 +291,11 @@ impl Metrics {
         (streams as u64, sockets as u64)
     }
 
+    /// Counts what the cache does. Once, at start.
+    pub fn watch_cache(&self, cache: Arc<Cache>) {
+        let _already = self.host.cache.set(cache);
+    }
+
     /// Counts WebSockets. Once, at start.
     pub fn watch_sockets(&self, sockets: Arc<Sockets>) {
         let _already = self.host.sockets.set(sockets);
@@ -342,6 +349,7 @@ struct Host {
     dropped_log_lines: OnceLock<Arc<AtomicU64>>,
     hub: OnceLock<Arc<Hub>>,
     sockets: OnceLock<Arc<Sockets>>,
+    cache: OnceLock<Arc<Cache>>,
 }
 
 impl Collector for Host {
@@ -394,11 +402,32 @@ impl Collector for Host {
         if let Some(sockets) = self.sockets.get() {
             encode_sockets(&mut encoder, sockets)?;
         }
+        if let Some(cache) = self.cache.get() {
+            encode_cache(&mut encoder, cache)?;
+        }
         self.encode_process(&mut encoder)?;
         let mut metric = gauge(&mut encoder, "wharf_build_info", "The version that runs")?;
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
         metric.encode_family(&labels)?.encode_gauge(&1)
     }
+}
+
+fn encode_cache(encoder: &mut DescriptorEncoder<'_>, cache: &Cache) -> fmt::Result {
+    let contents = cache.contents(None);
+    let help = "Bytes of stored answers, with what they cost beside their bodies";
+    plain_gauge(encoder, "wharf_cache_bytes", help, &signed(contents.bytes))?;
+    let help = "Most of these bytes";
+    plain_gauge(encoder, "wharf_cache_capacity_bytes", help, &signed(contents.capacity))?;
+    let help = "Bytes of bodies that are stored, being filled, or evicted and still being sent";
+    plain_gauge(encoder, "wharf_cache_body_bytes", help, &signed(cache.body_bytes()))?;
+    let help = "Keys that something is stored for";
+    plain_gauge(encoder, "wharf_cache_entries", help, &signed(contents.entries))?;
+    let help = "Requests to plugins that others may be waiting for";
+    plain_gauge(encoder, "wharf_cache_fills", help, &signed(cache.fills()))?;
+    let evictions = contents.evictions;
+    counter(encoder, "wharf_cache_evictions", "Keys evicted", evictions)?;
+    counter(encoder, "wharf_cache_stores", "Answers stored", cache.figures.stores())?;
+    counter(encoder, "wharf_cache_purges", "Variants purged", cache.figures.purges())
 }
 
 impl Host {

@@ -21,6 +21,7 @@ use super::access::{AccessLog, Line};
 use super::metrics::Metrics;
 use super::otlp::{ServerSpan, TraceContext, Tracer};
 use super::series::{Exchange, MAX_ROUTES, Outcome, Shard, UNMATCHED};
+use crate::cache::figures::Outcome as Cached;
 use crate::http::body::{BodyError, BodyObserver, RequestBody, ResponseBody};
 use crate::http::conn::{Conn, Protocol};
 use crate::http::rejection::Rejection;
@@ -218,6 +219,13 @@ impl RequestGuard {
         let shard = self.core.shard(plugin, pattern);
         shard.begin();
         self.shard = Some(shard);
+    }
+
+    /// What the cache did for the request.
+    pub fn cached(&self, outcome: Cached) {
+        if let Some(shard) = &self.shard {
+            shard.cached(outcome);
+        }
     }
 
     /// The same body, whose bytes are counted for this request.

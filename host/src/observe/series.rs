@@ -13,6 +13,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
+use crate::cache::figures::Outcome as Cached;
 use crate::http::conn::Protocol;
 
 /// Plugin and route of requests that matched nothing.
@@ -72,6 +73,7 @@ pub struct Shard {
     pub route: Arc<str>,
     requests: [AtomicU64; METHODS.len() * STATUSES.len() * PROTOCOLS.len()],
     outcomes: [AtomicU64; OUTCOMES.len()],
+    cached: [AtomicU64; Cached::ALL.len()],
     durations: [AtomicU64; BUCKETS.len() + 1],
     duration_micros: AtomicU64,
     request_bytes: AtomicU64,
@@ -105,6 +107,7 @@ impl Shard {
             route: Arc::clone(route),
             requests: std::array::from_fn(|_| AtomicU64::new(0)),
             outcomes: std::array::from_fn(|_| AtomicU64::new(0)),
+            cached: std::array::from_fn(|_| AtomicU64::new(0)),
             durations: std::array::from_fn(|_| AtomicU64::new(0)),
             duration_micros: AtomicU64::new(0),
             request_bytes: AtomicU64::new(0),
@@ -116,6 +119,11 @@ impl Shard {
     /// One more request is in flight.
     pub fn begin(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How the cache dealt with a request.
+    pub fn cached(&self, outcome: Cached) {
+        self.cached[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// One request is over.
@@ -209,6 +217,17 @@ impl Series {
         Arc::clone(&self.unmatched[core % self.cores])
     }
 
+    /// How the cache dealt with a plugin's requests, in the order of [`Cached::ALL`].
+    pub fn cached(&self, plugin: &str) -> [u64; Cached::ALL.len()] {
+        let mut counts = [0; Cached::ALL.len()];
+        for route in self.all().iter().filter(|route| *route[0].plugin == *plugin) {
+            for (at, count) in counts.iter_mut().enumerate() {
+                *count += sum(route, |shard| &shard.cached[at]);
+            }
+        }
+        counts
+    }
+
     /// Requests that are over, and those that are not, over all routes.
     pub fn totals(&self) -> (u64, u64) {
         let (mut over, mut in_flight) = (0, 0);
@@ -285,6 +304,13 @@ impl Collector for Series {
         )?;
         descriptor(
             &mut encoder,
+            "wharf_cache_requests",
+            "Requests by what the cache did",
+            MetricType::Counter,
+            &|metric| encode_cached(&all, metric),
+        )?;
+        descriptor(
+            &mut encoder,
             "wharf_requests_in_flight",
             "Requests whose response has not ended",
             MetricType::Gauge,
@@ -319,6 +345,22 @@ fn encode_requests(all: &[Route], mut metric: MetricEncoder<'_>) -> fmt::Result 
                         .encode_family(&labels)?
                         .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn encode_cached(all: &[Route], mut metric: MetricEncoder<'_>) -> fmt::Result {
+    for route in all {
+        for (at, outcome) in Cached::ALL.iter().enumerate() {
+            let count = sum(route, |shard| &shard.cached[at]);
+            if count > 0 {
+                let [plugin, route] = labels(route);
+                let labels = [plugin, route, ("cache", outcome.label())];
+                metric
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
             }
         }
     }

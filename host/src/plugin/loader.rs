@@ -12,11 +12,13 @@ use super::compile::Urgency;
 use super::engine::Tier;
 use super::load_error::LoadError;
 use super::log::PluginLogs;
+use super::manifest::cache::CachePolicies;
 use super::manifest::{Manifest, Mode, Places};
 use super::platform::Platform;
 use super::program::Program;
 use super::state::{Environment, GuestClock, Kept};
 use super::world::World;
+use crate::config::policies::NamedPolicies;
 use crate::observe::metrics;
 use crate::upstream::OutboundGrants;
 
@@ -71,6 +73,7 @@ pub struct Loader {
     platform: Arc<Platform>,
     logs: PluginLogs,
     data: PathBuf,
+    policies: NamedPolicies,
 }
 
 /// A plugin that is ready to be published.
@@ -83,9 +86,15 @@ pub struct Loaded {
 }
 
 impl Loader {
-    /// A loader for `platform`; plugins' own data is below `data`.
-    pub fn new(platform: Arc<Platform>, logs: PluginLogs, data: PathBuf) -> Self {
-        Self { platform, logs, data }
+    /// A loader for `platform`; plugins' own data is below `data`, and they may use the server's
+    /// cache `policies`.
+    pub fn new(
+        platform: Arc<Platform>,
+        logs: PluginLogs,
+        data: PathBuf,
+        policies: NamedPolicies,
+    ) -> Self {
+        Self { platform, logs, data, policies }
     }
 
     /// What plugins run on.
@@ -179,18 +188,16 @@ impl Loader {
     fn manifest(&self, files: &Files) -> Result<Manifest, LoadError> {
         let Source { name, manifest, folder, .. } = &files.source;
         let (Some(text), Some(path)) = (&files.manifest, manifest) else {
-            return Ok(Manifest::bare(name));
+            let cache = CachePolicies::bare(self.policies.clone());
+            return Ok(Manifest { cache, ..Manifest::bare(name) });
         };
         let places = Places {
             file: path.display().to_string(),
             folder: folder.clone(),
             data: self.data.join("plugins").join(name),
+            policies: self.policies.clone(),
         };
-        let manifest = Manifest::parse(name, text, &places)?;
-        for key in &manifest.later {
-            tracing::info!(plugin = name, key, "this key has no effect in this version");
-        }
-        Ok(manifest)
+        Ok(Manifest::parse(name, text, &places)?)
     }
 
     fn environment(
@@ -210,6 +217,7 @@ impl Loader {
         let outbound = OutboundGrants::parse(&manifest.capabilities.outbound)
             .map_err(|error| LoadError::Layout(error.to_string()))?;
         Ok(Environment {
+            fingerprint: files.fingerprint,
             name: files.source.name.as_str().into(),
             variables: manifest.capabilities.env.iter().filter_map(variable).collect(),
             outbound: Arc::new(outbound),

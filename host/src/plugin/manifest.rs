@@ -1,7 +1,6 @@
 //! A plugin's manifest: `plugin.toml`, or `NAME.toml` beside the component, checked and complete.
 //!
-//! Unknown keys are errors that name the line and the nearest known key. Keys whose function is not
-//! in this version are checked for shape and told once in the log.
+//! Unknown keys are errors that name the line and the nearest known key.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -11,9 +10,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use wharf_hub::{Pattern as TopicPattern, Rule};
 
+use self::cache::{CachePolicies, RawCache};
 use self::response::{RawResponse, ResponsePolicies};
 use self::topic::{RawHub, RawTopic};
 use super::schedule::timing::{RawSchedule, Schedule, schedules};
+use crate::config::policies::NamedPolicies;
 use crate::config::units::{parse_duration, parse_size};
 use crate::config::{TomlFault, parse_toml};
 use crate::files::folder::StaticFolder;
@@ -21,6 +22,7 @@ use crate::hub::DEFAULT_HELD;
 use crate::route::Pattern;
 use crate::upstream::OutboundGrants;
 
+pub mod cache;
 pub mod response;
 pub mod topic;
 
@@ -80,12 +82,12 @@ pub struct Manifest {
     pub instances: Instances,
     /// What is done to responses by their path.
     pub responses: ResponsePolicies,
+    /// What the shared cache does with its answers.
+    pub cache: CachePolicies,
     /// What holds for topics that it publishes to.
     pub topics: Vec<Rule>,
     /// When it is called by itself.
     pub schedules: Arc<[Schedule]>,
-    /// Keys that are known and have no effect in this version.
-    pub later: Vec<&'static str>,
 }
 
 /// A static folder, and the paths that it claims for any method.
@@ -188,7 +190,7 @@ pub enum ManifestError {
     },
 }
 
-/// Where a manifest's relative names lead.
+/// Where a manifest's relative names lead, and what the names of policies stand for.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// How the manifest is to be told.
@@ -197,6 +199,8 @@ pub struct Places {
     pub folder: PathBuf,
     /// The plugin's own data folder, `DATA/plugins/NAME`.
     pub data: PathBuf,
+    /// The server's cache policies.
+    pub policies: NamedPolicies,
 }
 
 impl Manifest {
@@ -214,9 +218,9 @@ impl Manifest {
             limits: PluginLimits::default(),
             instances: Instances::default(),
             responses: ResponsePolicies::default(),
+            cache: CachePolicies::default(),
             topics: Vec::new(),
             schedules: Arc::default(),
-            later: Vec::new(),
         }
     }
 
@@ -269,7 +273,6 @@ impl Manifest {
             }
             manifest.static_folders.push(route);
         }
-        manifest.later = raw.later();
         manifest.middleware = raw.middleware;
 
         let capabilities = raw.capabilities;
@@ -313,6 +316,9 @@ impl Manifest {
         manifest.topics = topic::rules(raw.topic).map_err(|cause| wrong("topic", cause))?;
         manifest.responses =
             response::policies(raw.response).map_err(|(key, cause)| wrong(key, cause))?;
+        let routes: Vec<&Pattern> = manifest.patterns().map(|(pattern, _)| pattern).collect();
+        let cache = cache::policies(raw.cache, &routes, &places.policies);
+        manifest.cache = cache.map_err(|(key, cause)| wrong(key, cause))?;
         manifest.schedules = schedules(raw.schedule).map_err(|(key, cause)| wrong(key, cause))?;
         raw.limits.apply(&mut manifest.limits).map_err(|(key, cause)| wrong(key, cause))?;
         raw.instances.apply(&mut manifest.instances).map_err(|(key, cause)| wrong(key, cause))?;
@@ -412,7 +418,8 @@ struct RawManifest {
     response: Vec<RawResponse>,
     #[serde(default)]
     topic: Vec<RawTopic>,
-    cache: Option<toml::Table>,
+    #[serde(default)]
+    cache: RawCache,
     #[serde(default)]
     schedule: Vec<RawSchedule>,
     #[serde(rename = "static")]
@@ -440,14 +447,6 @@ struct RawCapabilities {
     registry: bool,
     #[serde(default)]
     metrics: bool,
-}
-
-impl RawManifest {
-    /// Keys that are known and have no effect in this version.
-    fn later(&self) -> Vec<&'static str> {
-        let present = [("cache", self.cache.is_some())];
-        present.into_iter().filter(|(_, is)| *is).map(|(key, _)| key).collect()
-    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -569,6 +568,7 @@ mod tests {
             file: "shop/plugin.toml".to_owned(),
             folder: std::env::temp_dir(),
             data: "/data/plugins/shop".into(),
+            policies: NamedPolicies::default(),
         };
         Manifest::parse("shop", text, &places).map_err(|error| error.to_string())
     }
@@ -651,6 +651,7 @@ mod tests {
                 file: "plugin.toml".to_owned(),
                 folder: folder.path().to_owned(),
                 data: "/data".into(),
+                policies: NamedPolicies::default(),
             };
             Manifest::parse("shop", text, &places).map_err(|error| error.to_string())
         };

@@ -137,6 +137,8 @@ pub struct Plugin {
     pub name: Arc<str>,
     /// Content hash of its component, in hexadecimal.
     pub version: Arc<str>,
+    /// Changes when its component or its manifest does.
+    pub fingerprint: blake3::Hash,
     /// What its manifest says.
     pub manifest: Arc<Manifest>,
     /// What it is.
@@ -160,6 +162,7 @@ impl Plugin {
     ) -> Arc<Self> {
         let manifest = Arc::clone(&environment.manifest);
         let name = Arc::clone(&environment.name);
+        let fingerprint = environment.fingerprint;
         let gauge = platform.metrics.instances(&name, program.mode());
         let crew = Crew::new(
             Arc::new(environment),
@@ -173,6 +176,7 @@ impl Plugin {
         Arc::new(Self {
             name,
             version,
+            fingerprint,
             world,
             gate: Gate::new(manifest.limits.concurrency),
             learnt: LearntLinks::default(),

@@ -531,6 +531,7 @@ fn table(entries: &BTreeMap<String, Entry>) -> RouteTable {
         let wrapping: Arc<[Arc<Plugin>]> = middleware.map(Arc::clone).collect();
         let whole = wrapping.iter().chain(std::iter::once(plugin));
         let whole: Arc<[Arc<Plugin>]> = whole.map(Arc::clone).collect();
+        let space = space(plugin, &whole);
         for (pattern, folder) in plugin.manifest.patterns() {
             // A folder is wrapped as the plugin is: what guards it guards its files.
             let chain = if folder.is_some() { &wrapping } else { &whole };
@@ -539,11 +540,22 @@ fn table(entries: &BTreeMap<String, Entry>) -> RouteTable {
                 chain: Arc::clone(chain),
                 folder: folder.map(Arc::clone),
                 pattern: Arc::clone(&pattern.text),
+                space: Arc::clone(&space),
             };
             routes.push((pattern.clone(), route));
         }
     }
     RouteTable::new(routes)
+}
+
+/// What cached answers of a plugin are kept under: its name, and what changes when anything does that
+/// has part in its answers. So a new version answers the next request itself.
+fn space(plugin: &Plugin, chain: &[Arc<Plugin>]) -> Arc<str> {
+    let mut hash = blake3::Hasher::new();
+    for link in chain {
+        hash.update(link.fingerprint.as_bytes());
+    }
+    format!("{}@{}", plugin.name, &hash.finalize().to_hex()[..16]).into()
 }
 
 impl PluginList for Registry {

@@ -23,6 +23,7 @@ use super::interface::outbound::Outbound;
 use super::log::{PluginLog, Stream};
 use super::manifest::Manifest;
 use crate::admit::Admission;
+use crate::cache::Cache;
 use crate::http::conn::ConnStates;
 use crate::http::file_body::Readers;
 use crate::hub::{Counted, Hub};
@@ -66,6 +67,8 @@ pub struct Services {
     pub admission: Arc<Admission>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The shared cache.
+    pub cache: Arc<Cache>,
 }
 
 /// Lists every route of every serving plugin, for the `registry` interface.
@@ -94,6 +97,8 @@ pub struct Endpoint {
 pub struct Environment {
     /// The plugin's name.
     pub name: Arc<str>,
+    /// Changes when its component or its manifest does.
+    pub fingerprint: blake3::Hash,
     /// Limits and grants as written.
     pub manifest: Arc<Manifest>,
     /// Granted environment variables that are set.

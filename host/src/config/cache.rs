@@ -1,0 +1,67 @@
+//! `[cache]` of `wharf.toml`: the room that the shared cache has, and policies by name for all
+//! plugins.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::ConfigError;
+use super::file::Source;
+use super::policies::NamedPolicies;
+use super::units::SizeValue;
+
+/// Bytes of memory that stored responses may take; 0: nothing is stored.
+pub const DEFAULT_CACHE_SIZE: u64 = 256 << 20;
+/// Bytes on disk that stored responses may take, in `DATA/cache`; 0: none are there.
+pub const DEFAULT_CACHE_DISK: u64 = 0;
+/// Largest memory for stored responses, and disk.
+const MAX_CACHE_SIZE: u64 = 64 << 40;
+
+/// The shared cache.
+#[derive(Clone, Debug)]
+pub struct CacheConfig {
+    /// [`DEFAULT_CACHE_SIZE`].
+    pub size: u64,
+    /// [`DEFAULT_CACHE_DISK`].
+    pub disk: u64,
+    /// Those of [`super::policies::BUILT_IN`] and those of the file.
+    pub policies: NamedPolicies,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            size: DEFAULT_CACHE_SIZE,
+            disk: DEFAULT_CACHE_DISK,
+            policies: NamedPolicies::default(),
+        }
+    }
+}
+
+/// `[cache]` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FileCache {
+    size: Option<Spanned<SizeValue>>,
+    disk: Option<Spanned<SizeValue>>,
+    policies: Option<Spanned<BTreeMap<String, String>>>,
+}
+
+impl FileCache {
+    pub(super) fn apply(
+        self,
+        source: &Source,
+        settings: &mut CacheConfig,
+    ) -> Result<(), ConfigError> {
+        source.size("size", self.size, 0..=MAX_CACHE_SIZE, &mut settings.size)?;
+        source.size("disk", self.disk, 0..=MAX_CACHE_SIZE, &mut settings.disk)?;
+        if let Some(policies) = self.policies {
+            settings.policies =
+                settings.policies.with(policies.get_ref()).map_err(|(name, error)| {
+                    source.fault(&policies.span(), format!("`policies.{name}`: {error}"))
+                })?;
+        }
+        Ok(())
+    }
+}
