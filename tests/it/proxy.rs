@@ -340,8 +340,7 @@ async fn curl_sends_and_gets_through_the_proxy_what_it_does_without() {
             let kept = ["user-agent", "accept", "content-length"];
             let head = head.to_ascii_lowercase();
             let line = head.lines().next().unwrap().to_owned();
-            let mut kept: Vec<_> =
-                fields(&head, &kept).into_iter().map(str::to_owned).collect();
+            let mut kept: Vec<_> = fields(&head, &kept).into_iter().map(str::to_owned).collect();
             kept.sort();
             requests.push((line, kept, body.len()));
         }

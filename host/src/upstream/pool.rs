@@ -241,7 +241,8 @@ impl Entry {
         }
         while let Some(at) = self.idle.iter().rposition(|idle| is_wanted(idle.runtime)) {
             let idle = self.idle.remove(at);
-            if idle.sender.is_ready() && Instant::now() < idle.rests_until(shared.settings.idle_timeout)
+            if idle.sender.is_ready()
+                && Instant::now() < idle.rests_until(shared.settings.idle_timeout)
             {
                 return Some(Lease::new(shared, origin, true, Hold::Whole(idle)));
             }

@@ -71,8 +71,7 @@ impl Prepared {
         if parts.method == Method::CONNECT {
             return Err(UpstreamError::RequestMethodInvalid);
         }
-        let Forwarding { keeps_host, on_interim } =
-            parts.extensions.remove().unwrap_or_default();
+        let Forwarding { keeps_host, on_interim } = parts.extensions.remove().unwrap_or_default();
         let host = parts.headers.get(HOST).filter(|_| keeps_host).cloned();
         let wants_trailers = clean_request(&mut parts.headers);
         check_size(&parts.headers)?;

@@ -167,7 +167,11 @@ fn wharf(
          forwarded = \"off\"\n\
          via = \"off\"\n\
          [capabilities]\n\
-         outbound = [\"http://127.0.0.1:{origin}\"]\n"
+         outbound = [\"http://127.0.0.1:{origin}\"]\n\
+         [cache]\n\
+         heuristic = true\n\
+         set-cookie = \"store\"\n\
+         stale-if-error = \"60s\"\n"
     );
     fs::write(plugins.join("proxy.toml"), manifest)?;
     let ready = place.join("ready.json");
@@ -308,9 +312,10 @@ fn report(tests: &[Test], results: &Value) {
 /// Whether a test passed, and all those without which it would mean nothing.
 fn is_sound(test: &Test, tests: &BTreeMap<&str, &Test>, results: &Value) -> bool {
     results[&test.id] == true
-        && test.depends_on.iter().all(|id| {
-            tests.get(&**id).is_none_or(|before| is_sound(before, tests, results))
-        })
+        && test
+            .depends_on
+            .iter()
+            .all(|id| tests.get(&**id).is_none_or(|before| is_sound(before, tests, results)))
 }
 
 fn started(command: &mut Command, log: &Path) -> Result<Running> {

@@ -27,7 +27,7 @@ use super::decode::Decoder;
 use super::inbound::Inbound;
 use super::output::{Output, sends_files};
 use super::parse::{self, HeadScanner};
-use super::respond::{Asked, Framing, Kept, write_interim, write_head, write_switch_head};
+use super::respond::{Asked, Framing, Kept, write_head, write_interim, write_switch_head};
 use super::timer::{DrainWatch, Timer};
 use super::{LINGER_BYTES, LINGER_TIMEOUT, READ_AHEAD};
 use crate::drain::Drain;

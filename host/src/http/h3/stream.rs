@@ -324,8 +324,7 @@ async fn answer<H: Handle, S: Future<Output = Stopped> + Unpin>(
             Next::Final(response) => {
                 interim.close();
                 // Queued in the same turn as the answer.
-                while let Poll::Ready(head) =
-                    poll_fn(|cx| Poll::Ready(interim.poll_next(cx))).await
+                while let Poll::Ready(head) = poll_fn(|cx| Poll::Ready(interim.poll_next(cx))).await
                 {
                     ahead(out, &head, limits).await?;
                 }

@@ -12,8 +12,8 @@ use wasmtime_wasi_http::{
 };
 
 use crate::http::validate::connection_fields;
-use crate::plugin::call::Call;
 use crate::plugin::EXCHANGE_FIELD;
+use crate::plugin::call::Call;
 use crate::plugin::state::Environment;
 use crate::upstream::{Forwarding, OnInterim, OutboundGrants, Timeouts, Upstream, UpstreamError};
 
@@ -50,9 +50,8 @@ impl Outbound {
     fn forwarding(&self, headers: &HeaderMap) -> Forwarding {
         let token = headers.get(EXCHANGE_FIELD).map(HeaderValue::as_bytes);
         let mut running = self.calls.iter().filter_map(Weak::upgrade);
-        let call = token.and_then(|token| {
-            running.find(|call| !call.is_over() && call.token.is(token))
-        });
+        let call =
+            token.and_then(|token| running.find(|call| !call.is_over() && call.token.is(token)));
         let on_interim = call.map(|call| -> OnInterim {
             let interim = Arc::clone(&call.exchange.interim);
             Arc::new(move |status, mut fields| {

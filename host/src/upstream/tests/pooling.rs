@@ -106,9 +106,8 @@ async fn what_a_closing_connection_swallowed_is_sent_again_only_where_that_is_sa
     for (method, requests) in [(Method::GET, 3), (Method::PUT, 3), (Method::POST, 2)] {
         let (listener, origin) = listen().await;
         let client = Client::reaching(&origin);
-        let request = |method: &Method| {
-            Request::builder().method(method).uri(&origin).body(empty()).unwrap()
-        };
+        let request =
+            |method: &Method| Request::builder().method(method).uri(&origin).body(empty()).unwrap();
 
         let both = async {
             let first = client.send(request(&method)).await.unwrap();

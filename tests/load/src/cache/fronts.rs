@@ -15,7 +15,12 @@ const WHARF: &str = "[log]\naccess = \"off\"\n[limits]\nconnections = 20000\n\
     connections-per-address = 20000\n";
 
 /// Wharf with the guest `p3_cached` at `/cached`, its own settings after the common ones.
-pub(super) fn wharf(options: &Options, place: Place, config: &str, manifest: &str) -> Result<Server> {
+pub(super) fn wharf(
+    options: &Options,
+    place: Place,
+    config: &str,
+    manifest: &str,
+) -> Result<Server> {
     let component = guest(options, "p3_cached")?;
     let manifest = format!("[capabilities]\nkeyvalue = true\n{manifest}");
     let plugins: [(&str, &[u8], &str); 1] = [("cached", &component, &manifest)];

@@ -146,10 +146,8 @@ async fn crowd(authority: &str, path: &str) -> Result<(Vec<f64>, usize)> {
         Client::connect(authority).await
     }))
     .await?;
-    let answers = join_all(clients.into_iter().map(|mut client| async move {
-        client.get(path).await
-    }))
-    .await;
+    let answers =
+        join_all(clients.into_iter().map(|mut client| async move { client.get(path).await })).await;
     let is_right = |answer: &Result<clients::Got>| {
         answer.as_ref().is_ok_and(|got| (got.status, got.call) == (200, Some(1)))
     };
