@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing test must panic")]
 
 mod admin;
+mod caching;
 mod cancelled;
 mod capabilities;
 mod chat;

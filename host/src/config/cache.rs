@@ -25,7 +25,7 @@ pub struct CacheConfig {
     pub size: u64,
     /// [`DEFAULT_CACHE_DISK`].
     pub disk: u64,
-    /// Those of [`super::policies::BUILT_IN`] and those of the file.
+    /// Those of [`wharf_cache::policy::NAMED`] and those of the file.
     pub policies: NamedPolicies,
 }
 
