@@ -326,7 +326,7 @@ pub(crate) fn assemble(
         None => return Err(Refusal::NoFreshness),
     };
     let or = |said: Option<Duration>, default| said.unwrap_or(default);
-    let [kept, private] = split(headers, control, date);
+    let [kept, private] = split(headers, control, date, options);
     Ok(Stored::new(Draft {
         status,
         headers: kept,
@@ -350,6 +350,7 @@ pub(crate) fn split(
     headers: &HeaderMap,
     control: &CacheControl,
     date: SystemTime,
+    options: &Options,
 ) -> [HeaderMap; 2] {
     let mut kept = headers.clone();
     for line in headers.get_all(CONNECTION) {
@@ -364,6 +365,11 @@ pub(crate) fn split(
     }
     for name in DROPPED {
         kept.remove(name);
+    }
+    if options.set_cookie != SetCookie::Store {
+        for name in COOKIES {
+            kept.remove(name);
+        }
     }
     let mut private = HeaderMap::new();
     for name in PRIVATE {
@@ -380,8 +386,11 @@ pub(crate) fn split(
 
 const PRIVATE: [HeaderName; 3] = [SURROGATE_KEY, CACHE_TAG, WHARF_CACHE_CONTROL];
 
-/// Of one connection, of one proxy, of one client; and `Age`, which is made anew.
-const DROPPED: [HeaderName; 12] = [
+/// Of one client, unless it is told otherwise.
+const COOKIES: [HeaderName; 2] = [SET_COOKIE, HeaderName::from_static("set-cookie2")];
+
+/// Of one connection, of one proxy; and `Age`, which is made anew.
+const DROPPED: [HeaderName; 10] = [
     AGE,
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -389,8 +398,6 @@ const DROPPED: [HeaderName; 12] = [
     HeaderName::from_static("proxy-authentication-info"),
     PROXY_AUTHORIZATION,
     HeaderName::from_static("proxy-connection"),
-    SET_COOKIE,
-    HeaderName::from_static("set-cookie2"),
     TE,
     TRANSFER_ENCODING,
     UPGRADE,
