@@ -302,6 +302,7 @@ impl Server {
         let admin = Arc::new(AdminState::new(
             metrics,
             Arc::clone(&registry) as _,
+            cache,
             config.admin.hosts.clone(),
         ));
         let slots = Slots::new(&config.limits);

@@ -28,6 +28,7 @@ mod middleware;
 mod plugins;
 mod polling;
 mod protocols;
+mod proxy;
 mod push;
 mod reload;
 mod schedule;

@@ -14,6 +14,8 @@ pub mod purge;
 pub mod stage;
 pub mod storage;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -85,6 +85,9 @@ fn examine(file: &Path, report: &mut String) -> Result<(), LoadError> {
     for origin in &granted.outbound {
         line("outbound", origin);
     }
+    if granted.outbound_host {
+        line("outbound-host", "granted");
+    }
     for grant in &granted.files {
         let access = if grant.write { "rw" } else { "r" };
         line("files", &format!("{} ({access}, {})", grant.guest, grant.host.display()));

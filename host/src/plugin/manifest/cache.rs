@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 use serde::Deserialize;
+use wharf_cache::options::Heuristic;
 use wharf_cache::{KeyRules, Options};
 
 use crate::config::nearest_key;
@@ -19,6 +20,9 @@ use crate::route::Pattern;
 
 /// Bytes of the largest body that is stored.
 pub const DEFAULT_CACHE_LARGEST: u64 = 16 << 20;
+/// Where a manifest turns it on: what says nothing of freshness, but when it was changed last, is fresh
+/// for a tenth of the time since, at most a day (RFC 9111 §4.2.2).
+pub const HEURISTIC: Heuristic = Heuristic { percent: 10, limit: Duration::from_secs(86_400) };
 /// Most `[[cache.route]]` of one plugin.
 pub const MAX_CACHE_ROUTES: usize = 64;
 /// Most request fields that tell entries apart.
@@ -64,7 +68,7 @@ pub struct RoutePolicy {
     /// What keys are made by: nothing is ignored, and no field tells entries apart.
     pub key_rules: KeyRules,
     /// The query keys that do not tell entries apart, as written: routes inherit them.
-    ignore_query: Arc<[String]>,
+    pub ignore_query: Arc<[String]>,
 }
 
 impl Default for RoutePolicy {
@@ -130,6 +134,7 @@ pub(super) struct RawCache {
     ignore_query: Option<Vec<String>>,
     collapse: Option<bool>,
     honour_request: Option<bool>,
+    heuristic: Option<bool>,
     cache_errors: Option<DurationValue>,
     stale_while_revalidate: Option<DurationValue>,
     stale_if_error: Option<DurationValue>,
@@ -150,6 +155,7 @@ struct RawRoute {
     ignore_query: Option<Vec<String>>,
     collapse: Option<bool>,
     honour_request: Option<bool>,
+    heuristic: Option<bool>,
     cache_errors: Option<DurationValue>,
     stale_while_revalidate: Option<DurationValue>,
     stale_if_error: Option<DurationValue>,
@@ -177,6 +183,7 @@ pub(super) fn policies(
         ignore_query,
         collapse,
         honour_request,
+        heuristic,
         cache_errors,
         stale_while_revalidate,
         stale_if_error,
@@ -193,6 +200,7 @@ pub(super) fn policies(
         ignore_query,
         collapse,
         honour_request,
+        heuristic,
         cache_errors,
         stale_while_revalidate,
         stale_if_error,
@@ -290,6 +298,11 @@ fn resolve(
         compress: raw.compress.unwrap_or(base.compress),
         options: Options {
             honour_request: raw.honour_request.unwrap_or(inherited.honour_request),
+            heuristic: match raw.heuristic {
+                Some(true) => Some(HEURISTIC),
+                Some(false) => None,
+                None => inherited.heuristic,
+            },
             policy: policy("cache.route.policy", raw.policy)?,
             default: policy("cache.default", raw.default)?.or_else(|| inherited.default.clone()),
             errors: time("cache.cache-errors", raw.cache_errors, inherited.errors)?,
@@ -356,7 +369,7 @@ mod tests {
         let policy = manifest.cache.find(&Method::GET, "a.test", "/shop/x");
 
         assert_eq!(**policy, RoutePolicy::default());
-        assert!(policy.enabled && policy.collapse && policy.honour_request && policy.compress);
+        assert!(policy.enabled && policy.collapse && policy.options.honour_request);
         assert_eq!((policy.largest, manifest.cache.size), (16 << 20, None));
     }
 
@@ -409,10 +422,9 @@ mod tests {
         assert_eq!(seconds.map(|time| time.as_secs()), [5, 60, 3600]);
 
         let api = find("/api/x");
-        assert_eq!(api.policy.as_ref().unwrap().as_str(), "no-cache, max-age=30");
-        let own_options = own.options.clone();
-        let without = RoutePolicy { policy: None, options: own_options, ..RoutePolicy::clone(api) };
-        assert_eq!(without, **own);
+        assert_eq!(api.options.policy.as_ref().unwrap().text(), "no-cache, max-age=30");
+        let options = own.options.clone();
+        assert_eq!(RoutePolicy { options, ..RoutePolicy::clone(api) }, **own);
         let post = find("/api/posts/1");
         assert!(post.options.policy.is_none() && post.key_rules.fields().is_empty());
         assert!(post.ignore_query[..] == ["*"] && !post.collapse && !post.debug);
