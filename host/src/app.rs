@@ -17,6 +17,7 @@ use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::condition::Wanted;
 use crate::http::conn::{Conn, EarlyData};
 use crate::http::control::controlled;
+use crate::http::finish::{Asked, FinishPolicy, Finisher};
 use crate::http::interim::Interim;
 use crate::http::limits::Limits;
 use crate::http::rejection::{Rejection, failure_response};
@@ -54,6 +55,8 @@ pub struct App {
     pub observer: Arc<Observer>,
     /// How much runs at once.
     pub admission: Arc<Admission>,
+    /// Fits answers to what their clients want.
+    pub finisher: Finisher,
     /// Limits in force.
     pub limits: Arc<Limits>,
     /// Whether the server is leaving.
@@ -130,10 +133,11 @@ impl App {
         let policies = &route.plugin.manifest.responses;
         let policy = policies.find(&parts.method, authority.host(), parts.uri.path());
         let hints = Hints::of(policy, &route.plugin, &authority, &parts);
-        let wanted = Wanted::of(&parts.method, &parts.headers);
+        let asked = Asked::of(&parts.method, &parts.headers);
         forward_uri(&mut parts, conn, &authority, &route)?;
         forward_trace(&mut parts, guard);
 
+        let wanted = asked.wanted().clone();
         let exchange =
             Exchange::new(guard.id().as_str(), conn, &route.pattern, wanted, is_early, interim);
         let _answered = Answering(&exchange);
@@ -152,8 +156,14 @@ impl App {
         let answer = chain.enter(&exchange, Request::from_parts(parts, body)).await;
         let response = resolve(&exchange, answer)?;
         let mut permit = Some(permit);
-        let response = replied(&exchange, &route.plugin, response, &mut permit).await?;
+        let replied = replied(&exchange, &route.plugin, response, &mut permit).await?;
+        let Replied { response, is_hosts } = replied;
         hints.learn(response.status(), response.headers());
+        let response = if is_hosts {
+            response
+        } else {
+            self.finisher.finish(&asked, response, &FinishPolicy::default(), None)
+        };
         let mut response = response.map(|body| {
             let body = if body.is_switching() { body } else { controlled(body, &exchange.control) };
             match permit {
@@ -366,13 +376,20 @@ fn forward_uri(
     Ok(())
 }
 
+/// What is sent.
+struct Replied {
+    response: Response<ResponseBody>,
+    /// The host makes it: a file, a stream, a poll or a switch, each of which has rules of its own.
+    is_hosts: bool,
+}
+
 /// The response that the plugin's own stands for, where it names one that the host holds.
 async fn replied(
     exchange: &Exchange,
     plugin: &Plugin,
     response: Response<plugin::GuestBody>,
     permit: &mut Option<Permit>,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<Replied, Refusal> {
     let (mut head, body) = response.into_parts();
     let named = exchange.replies.take(&mut head.headers);
     let switches = matches!(&named, Named::Held(held) if held.switches());
@@ -391,15 +408,16 @@ async fn replied(
                 *permit = None;
                 held.ready().await;
             }
-            Ok(held.respond(head))
+            return Ok(Replied { response: held.respond(head), is_hosts: true });
         }
-        Named::Nothing => Ok(Response::from_parts(head, plugin::response_body(body).await)),
+        Named::Nothing => {}
         Named::Unknown => {
             let request_id = &*exchange.request_id;
             tracing::warn!(plugin = &*plugin.name, request_id, "unknown reply token");
-            Ok(Response::from_parts(head, plugin::response_body(body).await))
         }
     }
+    let response = Response::from_parts(head, plugin::response_body(body).await);
+    Ok(Replied { response, is_hosts: false })
 }
 
 /// What the client gets for what the chain gave.

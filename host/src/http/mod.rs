@@ -17,6 +17,7 @@ pub(crate) mod date;
 pub mod disposition;
 pub mod file_body;
 pub mod file_reply;
+pub mod finish;
 pub mod h1;
 pub mod h2;
 pub mod h3;
