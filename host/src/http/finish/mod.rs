@@ -83,6 +83,11 @@ impl Asked {
         &self.wanted
     }
 
+    /// Whether a prepared answer is as it is for this request.
+    pub fn is_nothing(&self) -> bool {
+        self.wanted.is_empty() && !self.is_head()
+    }
+
     fn is_head(&self) -> bool {
         self.wanted.method == Method::HEAD
     }
@@ -159,7 +164,7 @@ impl Finisher {
         traits: &Traits,
         stored: Option<&Arc<dyn CodedStore>>,
     ) -> Response<ResponseBody> {
-        if asked.wanted.is_empty() && !asked.is_head() {
+        if asked.is_nothing() {
             return response;
         }
         let coding = coding(asked, traits);
