@@ -352,10 +352,14 @@ impl<O: Origin> Visit<'_, O> {
                         collapsed = true;
                         match follower.told().await {
                             Some(Landed::Stored(entry)) => {
+                                let is_variant = entry.stored.matches(&self.headers);
                                 if let Some(answer) = self.shared(entry, reason) {
                                     return Ok(answer);
                                 }
-                                joins = MAX_JOINS;
+                                // Now it is known what to wait for: those who ask for this one.
+                                if is_variant {
+                                    joins = MAX_JOINS;
+                                }
                             }
                             Some(Landed::Coming(stored, stream)) => {
                                 if let Some(answer) = self.coming(&stored, &stream, reason) {
