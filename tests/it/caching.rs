@@ -386,7 +386,7 @@ fn did(answer: &Answer) -> &str {
 }
 
 each_protocol!(second_answer_comes_out_of_the_cache, |protocol| async move {
-    let server = server().await;
+    let server = server_with_market("closed").await;
     let mut client = server.client(protocol).await;
 
     for path in [
@@ -396,7 +396,7 @@ each_protocol!(second_answer_comes_out_of_the_cache, |protocol| async move {
         "/api/events/public",
         "/api/news/trending",
         "/api/stock/AAPL/price",
-        "/api/sports/1/score",
+        "/api/sports/2/score",
         "/api/dashboard/public/metrics",
         "/api/realtime/config",
         "/api/realtime/metrics",
