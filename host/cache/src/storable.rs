@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::header::{
-    AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, LAST_MODIFIED,
+    AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, Method, StatusCode};
@@ -229,7 +229,8 @@ fn refuse_status(
     if status.is_informational() || of_this_request {
         return Err(Refusal::Status);
     }
-    if status == StatusCode::PARTIAL_CONTENT || headers.contains_key(CONTENT_RANGE) {
+    // In any other answer a `Content-Range` means nothing (RFC 9110 §14.4).
+    if status == StatusCode::PARTIAL_CONTENT {
         return Err(Refusal::Partial);
     }
     if control.must_understand && !is_understood(status) {

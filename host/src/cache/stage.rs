@@ -885,7 +885,9 @@ impl Fill {
         }
         let memory = Arc::clone(&self.cache.memory);
         let (stored, leader) = (Arc::clone(&self.stored), self.leader.clone());
-        let stream = Stream::new(body, &memory, largest, Box::new(self));
+        let declared = self.stored.headers().get(CONTENT_LENGTH);
+        let declared = declared.and_then(crate::http::validate::parse_content_length);
+        let stream = Stream::new(body, &memory, declared, largest, Box::new(self));
         let reader = stream.reader().unwrap_or_else(ResponseBody::empty);
         if let Some(leader) = leader {
             leader.tell(Landed::Coming(stored, Arc::downgrade(&stream)));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 use serde::Deserialize;
 use wharf_cache::options::Heuristic;
-use wharf_cache::{KeyRules, Options};
+use wharf_cache::{KeyRules, Options, SetCookie};
 
 use crate::config::nearest_key;
 use crate::config::policies::NamedPolicies;
@@ -144,6 +144,7 @@ pub(super) struct RawCache {
     collapse: Option<bool>,
     honour_request: Option<bool>,
     heuristic: Option<bool>,
+    set_cookie: Option<String>,
     cache_errors: Option<DurationValue>,
     stale_while_revalidate: Option<DurationValue>,
     stale_if_error: Option<DurationValue>,
@@ -165,6 +166,7 @@ struct RawRoute {
     collapse: Option<bool>,
     honour_request: Option<bool>,
     heuristic: Option<bool>,
+    set_cookie: Option<String>,
     cache_errors: Option<DurationValue>,
     stale_while_revalidate: Option<DurationValue>,
     stale_if_error: Option<DurationValue>,
@@ -193,6 +195,7 @@ pub(super) fn policies(
         collapse,
         honour_request,
         heuristic,
+        set_cookie,
         cache_errors,
         stale_while_revalidate,
         stale_if_error,
@@ -210,6 +213,7 @@ pub(super) fn policies(
         collapse,
         honour_request,
         heuristic,
+        set_cookie,
         cache_errors,
         stale_while_revalidate,
         stale_if_error,
@@ -313,6 +317,16 @@ fn resolve(
         },
         options: Options {
             honour_request: raw.honour_request.unwrap_or(inherited.honour_request),
+            set_cookie: match raw.set_cookie.as_deref() {
+                None => inherited.set_cookie,
+                Some("refuse") => SetCookie::Refuse,
+                Some("explicit") => SetCookie::Explicit,
+                Some("store") => SetCookie::Store,
+                Some(_) => {
+                    let cause = "must be \"refuse\", \"explicit\" or \"store\"".to_owned();
+                    return Err(("cache.set-cookie", cause));
+                }
+            },
             heuristic: match raw.heuristic {
                 Some(true) => Some(HEURISTIC),
                 Some(false) => None,
@@ -331,7 +345,6 @@ fn resolve(
                 raw.stale_if_error,
                 inherited.stale_if_error,
             )?,
-            ..Options::default()
         },
         key_rules,
         ignore_query,
@@ -376,6 +389,22 @@ fn query_keys(keys: Vec<String>) -> Result<Arc<[String]>, Fault> {
 mod tests {
     use super::super::tests::parse;
     use super::*;
+
+    #[test]
+    fn set_cookie_is_one_of_three_words() {
+        for (word, expected) in [
+            ("refuse", Some(SetCookie::Refuse)),
+            ("explicit", Some(SetCookie::Explicit)),
+            ("store", Some(SetCookie::Store)),
+            ("yes", None),
+        ] {
+            let parsed = parse(&format!("routes = [\"/x\"]\n[cache]\nset-cookie = \"{word}\"\n"));
+            let kept = parsed.map(|manifest| {
+                manifest.cache.find(&Method::GET, "a.test", "/x").options.set_cookie
+            });
+            assert_eq!(kept.ok(), expected, "{word}");
+        }
+    }
 
     #[test]
     fn without_the_table_everything_is_as_the_answer_says() {
