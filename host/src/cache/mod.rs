@@ -38,9 +38,6 @@ use crate::drain::Drain;
 use crate::plugin::Plugin;
 use crate::plugin::registry::Published;
 
-/// Size of the cache where the configuration does not say, in bytes.
-pub const DEFAULT_SIZE: u64 = 256 * 1024 * 1024;
-
 /// Keys whose answers were not to be stored, which are remembered so that nobody waits for the next one
 /// (hit-for-miss).
 pub const MAX_PASSES: usize = 16 * 1024;

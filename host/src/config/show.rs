@@ -94,7 +94,6 @@ impl Config {
         let cache = &self.cache;
         writeln!(out, "\n[cache]")?;
         writeln!(out, "size = {}", quoted(show_size(cache.size)))?;
-        writeln!(out, "disk = {}", quoted(show_size(cache.disk)))?;
         writeln!(out, "\n[cache.policies]")?;
         for (name, policy) in cache.policies.added() {
             writeln!(out, "{name} = {}", quoted(policy.text()))?;
