@@ -555,24 +555,11 @@ async fn curl_revalidates_what_it_has_saved() {
     for (version, url) in
         [("--http1.1", &http), ("--http2-prior-knowledge", &http), ("--http2", &https)]
     {
-        let ask = |option: &'static str| {
+        let ask = async |option| {
             let ca = ca.to_str().unwrap();
-            clients::program(
-                "curl",
-                &[
-                    "-sS",
-                    version,
-                    "--cacert",
-                    ca,
-                    option,
-                    tag,
-                    "-o",
-                    "-",
-                    "-w",
-                    "\n%{http_code}",
-                    url,
-                ],
-            )
+            let shown = ["-o", "-", "-w", "\n%{http_code}", url];
+            let arguments = [&["-sS", version, "--cacert", ca, option, tag][..], &shown].concat();
+            clients::program("curl", &arguments).await
         };
         let Some(first) = ask("--etag-save").await else { return };
         let second = ask("--etag-compare").await.unwrap();

@@ -17,10 +17,7 @@ fn routes() -> Router {
     Router::new().fallback(move |request| proxy(request, Rc::clone(&settings)))
 }
 
-async fn proxy(
-    mut request: Request,
-    settings: Rc<OnceCell<Settings>>,
-) -> Result<Response, Error> {
+async fn proxy(mut request: Request, settings: Rc<OnceCell<Settings>>) -> Result<Response, Error> {
     let settings = match settings.get() {
         Some(settings) => settings,
         None => {
