@@ -70,7 +70,7 @@ impl Origin for Plugin {
         };
         self.asked.send(question).map_err(|_| Failed)?;
         let response = answered.await.map_err(|_| Failed)?;
-        Ok(Called { response, control: None, is_held: false })
+        Ok(Called { response, control: None, is_held: false, took: Duration::ZERO })
     }
 
     fn background(&self) -> Self {

@@ -18,6 +18,7 @@ pub mod disposition;
 pub mod etag;
 pub mod file_body;
 pub mod file_reply;
+pub mod finish;
 pub mod h1;
 pub mod h2;
 pub mod h3;

@@ -167,7 +167,11 @@ fn wharf(
          forwarded = \"off\"\n\
          via = \"off\"\n\
          [capabilities]\n\
-         outbound = [\"http://127.0.0.1:{origin}\"]\n"
+         outbound = [\"http://127.0.0.1:{origin}\"]\n\
+         [cache]\n\
+         heuristic = true\n\
+         set-cookie = \"store\"\n\
+         stale-if-error = \"60s\"\n"
     );
     fs::write(plugins.join("proxy.toml"), manifest)?;
     let ready = place.join("ready.json");

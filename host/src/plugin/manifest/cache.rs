@@ -11,11 +11,12 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 use serde::Deserialize;
 use wharf_cache::options::Heuristic;
-use wharf_cache::{KeyRules, Options};
+use wharf_cache::{KeyRules, Options, SetCookie};
 
 use crate::config::nearest_key;
 use crate::config::policies::NamedPolicies;
 use crate::config::units::{DurationValue, SizeValue, show_size};
+use crate::http::finish::{Compress, FinishPolicy};
 use crate::route::Pattern;
 
 /// Bytes of the largest body that is stored.
@@ -60,8 +61,9 @@ pub struct RoutePolicy {
     pub collapse: bool,
     /// Answers tell what the cache did, and how long it took: no.
     pub debug: bool,
-    /// The host may code answers: yes.
-    pub compress: bool,
+    /// Which answers the host may code: those that hold no secrets. Routes that say `true` have
+    /// all coded.
+    pub compress: Compress,
     /// What decisions are made by: policies, the client's part, errors, stale answers. As
     /// [`Options::default`].
     pub options: Options,
@@ -71,6 +73,13 @@ pub struct RoutePolicy {
     pub ignore_query: Arc<[String]>,
 }
 
+impl RoutePolicy {
+    /// What its answers are finished by.
+    pub fn finish(&self) -> FinishPolicy {
+        FinishPolicy { compress: self.compress, ..FinishPolicy::default() }
+    }
+}
+
 impl Default for RoutePolicy {
     fn default() -> Self {
         Self {
@@ -78,7 +87,7 @@ impl Default for RoutePolicy {
             largest: DEFAULT_CACHE_LARGEST,
             collapse: true,
             debug: false,
-            compress: true,
+            compress: Compress::Safe,
             options: Options::default(),
             key_rules: KeyRules::default(),
             ignore_query: Arc::default(),
@@ -135,6 +144,7 @@ pub(super) struct RawCache {
     collapse: Option<bool>,
     honour_request: Option<bool>,
     heuristic: Option<bool>,
+    set_cookie: Option<String>,
     cache_errors: Option<DurationValue>,
     stale_while_revalidate: Option<DurationValue>,
     stale_if_error: Option<DurationValue>,
@@ -156,6 +166,7 @@ struct RawRoute {
     collapse: Option<bool>,
     honour_request: Option<bool>,
     heuristic: Option<bool>,
+    set_cookie: Option<String>,
     cache_errors: Option<DurationValue>,
     stale_while_revalidate: Option<DurationValue>,
     stale_if_error: Option<DurationValue>,
@@ -184,6 +195,7 @@ pub(super) fn policies(
         collapse,
         honour_request,
         heuristic,
+        set_cookie,
         cache_errors,
         stale_while_revalidate,
         stale_if_error,
@@ -201,6 +213,7 @@ pub(super) fn policies(
         collapse,
         honour_request,
         heuristic,
+        set_cookie,
         cache_errors,
         stale_while_revalidate,
         stale_if_error,
@@ -295,9 +308,25 @@ fn resolve(
         largest,
         collapse: raw.collapse.unwrap_or(base.collapse),
         debug: raw.debug.unwrap_or(base.debug),
-        compress: raw.compress.unwrap_or(base.compress),
+        compress: match raw.compress {
+            None => base.compress,
+            Some(false) => Compress::Never,
+            // What the table says is of answers that nobody has looked at.
+            Some(true) if raw.route.is_empty() => Compress::Safe,
+            Some(true) => Compress::Always,
+        },
         options: Options {
             honour_request: raw.honour_request.unwrap_or(inherited.honour_request),
+            set_cookie: match raw.set_cookie.as_deref() {
+                None => inherited.set_cookie,
+                Some("refuse") => SetCookie::Refuse,
+                Some("explicit") => SetCookie::Explicit,
+                Some("store") => SetCookie::Store,
+                Some(_) => {
+                    let cause = "must be \"refuse\", \"explicit\" or \"store\"".to_owned();
+                    return Err(("cache.set-cookie", cause));
+                }
+            },
             heuristic: match raw.heuristic {
                 Some(true) => Some(HEURISTIC),
                 Some(false) => None,
@@ -316,7 +345,6 @@ fn resolve(
                 raw.stale_if_error,
                 inherited.stale_if_error,
             )?,
-            ..Options::default()
         },
         key_rules,
         ignore_query,
@@ -361,6 +389,22 @@ fn query_keys(keys: Vec<String>) -> Result<Arc<[String]>, Fault> {
 mod tests {
     use super::super::tests::parse;
     use super::*;
+
+    #[test]
+    fn set_cookie_is_one_of_three_words() {
+        for (word, expected) in [
+            ("refuse", Some(SetCookie::Refuse)),
+            ("explicit", Some(SetCookie::Explicit)),
+            ("store", Some(SetCookie::Store)),
+            ("yes", None),
+        ] {
+            let parsed = parse(&format!("routes = [\"/x\"]\n[cache]\nset-cookie = \"{word}\"\n"));
+            let kept = parsed.map(|manifest| {
+                manifest.cache.find(&Method::GET, "a.test", "/x").options.set_cookie
+            });
+            assert_eq!(kept.ok(), expected, "{word}");
+        }
+    }
 
     #[test]
     fn without_the_table_everything_is_as_the_answer_says() {
@@ -416,7 +460,12 @@ mod tests {
         assert_eq!(own.options.default.as_ref().unwrap().text(), "public, max-age=7");
         assert_eq!(own.key_rules.fields(), ["accept-language", "x-tenant"]);
         assert_eq!(own.ignore_query[..], ["utm_*", "fbclid"]);
-        assert!(!own.collapse && !own.options.honour_request && own.debug && !own.compress);
+        assert!(
+            !own.collapse
+                && !own.options.honour_request
+                && own.debug
+                && own.compress == Compress::Never
+        );
         let options = &own.options;
         let seconds = [options.errors, options.stale_while_revalidate, options.stale_if_error];
         assert_eq!(seconds.map(|time| time.as_secs()), [5, 60, 3600]);
