@@ -550,6 +550,43 @@ each_protocol!(purged_entries_are_asked_for_anew, |protocol| async move {
     }
 });
 
+each_protocol!(large_answers_are_coded_as_the_client_prefers, |protocol| async move {
+    const METRICS: &str = "/api/dashboard/public/metrics";
+    let server = server().await;
+    let mut client = server.client(protocol).await;
+
+    for path in ["/api/large-dataset", "/api/realtime/large_dataset", METRICS] {
+        let plain = client.get(path).await;
+        for (accept, coding) in [
+            ("gzip", "gzip"),
+            ("br;q=0.9, gzip;q=0.1", "br"),
+            ("zstd, gzip;q=0.5", "zstd"),
+            ("gzip;q=0, identity", ""),
+        ] {
+            let answer = get(&mut client, path, &[("accept-encoding", accept)]).await;
+            let vary = answer.header("vary").to_ascii_lowercase();
+
+            assert_eq!(answer.header("content-encoding"), coding, "{path} {accept}");
+            assert!(vary.contains("accept-encoding"), "{path} {accept}: {answer:?}");
+            if coding == "gzip" {
+                let mut text = Vec::new();
+                let mut decoder = flate2::read::GzDecoder::new(&answer.body[..]);
+                std::io::Read::read_to_end(&mut decoder, &mut text).unwrap();
+                assert_eq!(text, plain.body, "{path}");
+            }
+            if path == METRICS {
+                // One copy is stored: the coded forms are made of it, and so are their tags.
+                let strong = plain.header("etag");
+                let weak = format!("W/{strong}");
+                let expected = if coding.is_empty() { strong } else { &weak };
+                assert_eq!((answer.header("etag"), did(&answer)), (expected, "HIT"), "{accept}");
+            }
+        }
+    }
+    let small = get(&mut client, "/api/realtime/config", &[("accept-encoding", "gzip")]).await;
+    assert_eq!(small.header("content-encoding"), "", "less than 1,024 bytes");
+});
+
 #[tokio::test]
 async fn documents_survive_a_restart() {
     let server = server().await;
