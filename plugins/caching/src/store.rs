@@ -22,29 +22,41 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS documents (
     PRIMARY KEY (kind, id)
 ) STRICT, WITHOUT ROWID";
 
+/// Whether there is any.
+const SOME: &str = "SELECT 1 FROM documents LIMIT 1";
+
 thread_local! {
     /// Whether this instance knows that the table is there, and seeded.
     static PREPARED: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Makes the table and seeds it, where that was not done before.
 async fn prepare() -> Result<(), Error> {
-    if PREPARED.get() {
+    if PREPARED.get() || is_seeded().await {
+        PREPARED.set(true);
         return Ok(());
     }
-    sql::execute(TABLE, params![]).await?;
+    // Only once in the life of the database: who writes holds up the others.
     let write = sql::transaction(Access::Write).await?;
-    let seeded = write.query("SELECT 1 FROM documents LIMIT 1", params![]).await?;
-    if seeded.first().await?.is_none() {
+    write.execute(TABLE, params![]).await?;
+    let some = write.query(SOME, params![]).await?.first().await?;
+    if some.is_none() {
         let time = now();
         for (kind, id, content) in seeds::documents() {
             let sql = "INSERT INTO documents (kind, id, content, updated) VALUES (?, ?, ?, ?)";
             write.execute(sql, params![kind, id, content.to_string(), time]).await?;
         }
         write.execute(seeds::READINGS, params![time]).await?;
-        write.commit().await?;
     }
+    write.commit().await?;
     PREPARED.set(true);
     Ok(())
+}
+
+/// False as well where there is no table yet.
+async fn is_seeded() -> bool {
+    let Ok(rows) = sql::query(SOME, params![]).await else { return false };
+    matches!(rows.first().await, Ok(Some(_)))
 }
 
 /// Reads a document.
