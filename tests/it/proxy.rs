@@ -254,7 +254,11 @@ each_protocol!(trailers_pass_to_the_client, |protocol| async move {
     let answer = client.send(request.body(Bytes::new()).unwrap()).await;
 
     assert_eq!(fields(&origin.last(), &["te"]), ["te: trailers"]);
-    assert_eq!((answer.text().as_str(), answer.trailers["x-sum"].to_str().unwrap()), ("abc", "6"), "{answer:?}");
+    assert_eq!(
+        (answer.text().as_str(), answer.trailers["x-sum"].to_str().unwrap()),
+        ("abc", "6"),
+        "{answer:?}"
+    );
 });
 
 each_protocol!(an_upstream_that_fails_is_a_problem_document, |protocol| async move {
