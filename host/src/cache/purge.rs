@@ -13,9 +13,10 @@ use wharf_cache::key::Target;
 use super::Cache;
 use super::index::Name;
 
-/// Buckets that names are spread over: two names of one bucket are purged together as far as answers
-/// that are still coming go, which costs another request to the plugin, no more.
-const BUCKETS: usize = 256;
+/// Buckets that names are spread over, twice, by two halves of their hash: only a name that shares both
+/// its buckets with one that was purged, meanwhile, counts as purged as far as answers on their way
+/// are concerned. With one bucket a hundred uploads at a time cost every sixth answer its place.
+const BUCKETS: usize = 4096;
 
 /// The end of a URL that stands for all that begin with what is before it.
 const ANY: char = '*';
@@ -25,7 +26,7 @@ const ANY: char = '*';
 pub struct Purges {
     /// Counts purges.
     last: AtomicU64,
-    buckets: [AtomicU64; BUCKETS],
+    buckets: [Box<[AtomicU64]>; 2],
     all: AtomicU64,
 }
 
@@ -33,7 +34,7 @@ impl Default for Purges {
     fn default() -> Self {
         Self {
             last: AtomicU64::new(0),
-            buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+            buckets: std::array::from_fn(|_| (0..BUCKETS).map(|_| AtomicU64::new(0)).collect()),
             all: AtomicU64::new(0),
         }
     }
@@ -48,12 +49,16 @@ impl Purges {
     /// Whether one of the names was purged since.
     pub fn since(&self, then: u64, names: &[Name]) -> bool {
         self.all.load(Ordering::Acquire) > then
-            || names.iter().any(|name| self.bucket(*name).load(Ordering::Acquire) > then)
+            || names.iter().any(|name| {
+                self.places(*name).iter().all(|place| place.load(Ordering::Acquire) > then)
+            })
     }
 
     fn purged(&self, name: Name) {
         let number = self.last.fetch_add(1, Ordering::AcqRel) + 1;
-        self.bucket(name).fetch_max(number, Ordering::AcqRel);
+        for place in self.places(name) {
+            place.fetch_max(number, Ordering::AcqRel);
+        }
     }
 
     fn purged_all(&self) {
@@ -61,8 +66,10 @@ impl Purges {
         self.all.fetch_max(number, Ordering::AcqRel);
     }
 
-    fn bucket(&self, name: Name) -> &AtomicU64 {
-        &self.buckets[usize::try_from(name % BUCKETS as u64).unwrap_or_default()]
+    fn places(&self, name: Name) -> [&AtomicU64; 2] {
+        // The lower and the upper half of a hash that is as good as random.
+        let place = |half: u64| usize::try_from(half % BUCKETS as u64).unwrap_or_default();
+        [&self.buckets[0][place(name)], &self.buckets[1][place(name >> 32)]]
     }
 }
 
