@@ -2,7 +2,6 @@
 //! `cargo bench -p wharf-cache`.
 
 #![expect(clippy::unwrap_used, reason = "a failing bench must panic")]
-#![expect(missing_docs, reason = "criterion's macros make what nobody reads")]
 
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
@@ -45,7 +44,9 @@ fn parsing(c: &mut Criterion) {
     let plain = headers(&[("cache-control", "public, max-age=300, stale-while-revalidate=900")]);
     let targeted = headers(&[("cdn-cache-control", "max-age=300, stale-while-revalidate=900")]);
     let request = headers(&[("cache-control", "max-age=0")]);
-    c.bench_function("cache-control of a response", |b| b.iter(|| CacheControl::of(black_box(&plain))));
+    c.bench_function("cache-control of a response", |b| {
+        b.iter(|| CacheControl::of(black_box(&plain)))
+    });
     c.bench_function("a targeted field", |b| b.iter(|| control::effective(black_box(&targeted))));
     c.bench_function("cache-control of a request", |b| {
         b.iter(|| RequestControl::of(black_box(&request)));
@@ -95,7 +96,9 @@ fn decisions(c: &mut Criterion) {
     c.bench_function("storable", |b| {
         b.iter(|| storable(request, StatusCode::OK, black_box(&answer), Times::at(now), &options));
     });
-    c.bench_function("cache-status of a hit", |b| b.iter(|| CacheStatus::hit(black_box(50)).to_value()));
+    c.bench_function("cache-status of a hit", |b| {
+        b.iter(|| CacheStatus::hit(black_box(50)).to_value())
+    });
 }
 
 criterion_group!(benches, parsing, keys, decisions);

@@ -119,7 +119,8 @@ fn added_fields_tell_entries_apart_and_purges_reach_all_of_them() {
         key(&rules, "http://example.com/a", &headers)
     };
 
-    let keys = [with(&[]), with(&[""]), with(&["1"]), with(&["1", "2"]), with(&["1, 2"]), with(&["2"])];
+    let keys =
+        [with(&[]), with(&[""]), with(&["1"]), with(&["1", "2"]), with(&["1, 2"]), with(&["2"])];
 
     for (at, one) in keys.iter().enumerate() {
         for other in &keys[at + 1..] {
@@ -199,7 +200,7 @@ fn what_is_no_policy_is_an_error_that_helps() {
         ("semistatic", "unknown directive \"semistatic\", did you mean \"semi-static\"?"),
         ("Privat", "unknown directive \"Privat\", did you mean \"private\"?"),
         ("colour", "unknown directive \"colour\""),
-        ("max-stale=1", "unknown directive \"max-stale\", did you mean \"max-age\"?"),
+        ("max-stale=1", "unknown directive \"max-stale\""),
         ("max-age", "max-age takes a number of seconds, as in max-age=60"),
         ("max-age=1h", "max-age takes a number of seconds, as in max-age=60"),
         ("max-age=-1", "max-age takes a number of seconds, as in max-age=60"),
@@ -220,7 +221,9 @@ fn names_of_outcomes_are_short_and_each_its_own() {
     let reasons: Vec<_> = Fwd::ALL.iter().map(|reason| reason.token()).collect();
     for tokens in [tokens, reasons] {
         for (at, token) in tokens.iter().enumerate() {
-            assert!(token.len() <= 24 && token.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'));
+            assert!(
+                token.len() <= 24 && token.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
+            );
             assert!(!tokens[at + 1..].contains(token));
         }
     }

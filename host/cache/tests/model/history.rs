@@ -132,7 +132,12 @@ pub(crate) const LOCATIONS: [(&str, Option<&str>); 8] = [
 ];
 
 pub(crate) fn rules(dice: &mut Dice) -> Rules {
-    let policies = ["public, max-age=3600", "private, max-age=300", "no-cache, max-age=30", "no-store, no-cache"];
+    let policies = [
+        "public, max-age=3600",
+        "private, max-age=300",
+        "no-cache, max-age=30",
+        "no-store, no-cache",
+    ];
     Rules {
         deaf: dice.chance(15),
         heuristic: dice.chance(20),

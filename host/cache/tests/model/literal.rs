@@ -183,9 +183,13 @@ fn names(directives: &Directives, name: &str) -> Option<Vec<String>> {
     let mut all = Vec::new();
     for argument in arguments(directives, name) {
         let Argument::Text(text) = argument else { return None };
-        let names: Vec<_> =
-            text.split(',').map(|name| name.trim().to_lowercase()).filter(|n| !n.is_empty()).collect();
-        let token = |name: &String| name.chars().all(|letter| letter.is_alphanumeric() || letter == '-');
+        let names: Vec<_> = text
+            .split(',')
+            .map(|name| name.trim().to_lowercase())
+            .filter(|n| !n.is_empty())
+            .collect();
+        let token =
+            |name: &String| name.chars().all(|letter| letter.is_alphanumeric() || letter == '-');
         if names.is_empty() || !names.iter().all(token) {
             return None;
         }
@@ -254,19 +258,15 @@ impl Model {
         if let Some(policy) = self.rules.policy
             && (!fails || restricts(policy))
         {
-            let gone = [
-                "cache-control",
-                "expires",
-                "pragma",
-                "wharf-cache-control",
-                "cdn-cache-control",
-            ];
+            let gone =
+                ["cache-control", "expires", "pragma", "wharf-cache-control", "cdn-cache-control"];
             reply.fields.retain(|(name, _)| !gone.contains(&name.as_str()));
             reply.fields.push(("cache-control".to_owned(), policy.to_owned()));
             return;
         }
         let Some(default) = self.rules.default else { return };
-        let says = ["cache-control", "expires", "pragma", "wharf-cache-control", "cdn-cache-control"];
+        let says =
+            ["cache-control", "expires", "pragma", "wharf-cache-control", "cdn-cache-control"];
         let silent = !says.iter().any(|name| has(&reply.fields, name));
         let own = has(&reply.fields, "set-cookie")
             || has(&ask.fields, "authorization")
@@ -335,7 +335,8 @@ impl Model {
             return false;
         }
         let (_, said_by) = effective(&record.reply.fields);
-        let validator = has(&record.reply.fields, "etag") || has(&record.reply.fields, "last-modified");
+        let validator =
+            has(&record.reply.fields, "etag") || has(&record.reply.fields, "last-modified");
         let Some(lifetime) = self.lifetime(record) else {
             return validator
                 && (whole(&said_by, "no-cache") || granted(&said_by, "public"))
@@ -467,11 +468,12 @@ impl Model {
         let (_, said_by) = effective(&record.reply.fields);
         let age = self.age(record, now);
         let ask_for = |name| arguments(&wants, name).into_iter();
-        let too_old =
-            ask_for("max-age").any(|limit| age > number(limit).unwrap_or(0) * 1000);
+        let too_old = ask_for("max-age").any(|limit| age > number(limit).unwrap_or(0) * 1000);
         let min_fresh = ask_for("min-fresh").filter_map(number).max();
         let max_stale = ask_for("max-stale")
-            .filter_map(|limit| if *limit == Argument::None { Some(i64::MAX / 2000) } else { number(limit) })
+            .filter_map(|limit| {
+                if *limit == Argument::None { Some(i64::MAX / 2000) } else { number(limit) }
+            })
             .min();
         let left = self.lifetime(record).unwrap_or(0) - age;
         let fields = &record.reply.fields;
@@ -523,7 +525,9 @@ impl Model {
             && !forbids_stale(&said_by)
             && !said(&wants, "no-cache")
             && arguments(&wants, "min-fresh").into_iter().filter_map(number).count() == 0
-            && arguments(&wants, "max-age").into_iter().all(|most| age <= number(most).unwrap_or(0) * 1000)
+            && arguments(&wants, "max-age")
+                .into_iter()
+                .all(|most| age <= number(most).unwrap_or(0) * 1000)
             && self.stale_by(record, now).unwrap_or(0) < limit
     }
 
@@ -561,7 +565,8 @@ impl Model {
     /// §4.3.4: whether a 304 speaks of the record.
     pub(crate) fn is_about(&self, at: usize, newer: &Fields) -> bool {
         let known = &self.records[at].reply.fields;
-        let one = |fields: &Fields, name| values(fields, name).first().map(|text| (*text).to_owned());
+        let one =
+            |fields: &Fields, name| values(fields, name).first().map(|text| (*text).to_owned());
         let same_date = one(known, "last-modified") == one(newer, "last-modified");
         match (one(known, "etag"), one(newer, "etag")) {
             (Some(old), Some(new)) => match new.strip_prefix("W/") {
@@ -606,8 +611,8 @@ impl Model {
         if !keeps {
             let (_, said_by) = effective(&record.reply.fields);
             let understood = !NOT_UNDERSTOOD.contains(&record.reply.status);
-            let forbids = said(&said_by, "no-store")
-                && !(granted(&said_by, "must-understand") && understood);
+            let forbids =
+                said(&said_by, "no-store") && !(granted(&said_by, "must-understand") && understood);
             if forbids {
                 return Err(true);
             }
@@ -620,9 +625,10 @@ impl Model {
         }
         // §5.2.2.7: a field that is named now was stored before.
         let gone = dropped(&record.reply.fields, &effective(&record.reply.fields).1);
-        record.reply.fields.retain(|(name, _)| {
-            !gone.contains(name) || counts.contains(&name.as_str())
-        });
+        record
+            .reply
+            .fields
+            .retain(|(name, _)| !gone.contains(name) || counts.contains(&name.as_str()));
         self.records[at] = record;
         Ok(())
     }
