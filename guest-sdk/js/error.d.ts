@@ -2,6 +2,7 @@
 export type WharfErrorCode =
   | 'not-granted' | 'invalid' | 'too-large' | 'too-many' | 'too-late' | 'busy' | 'failed'
   | 'not-requested' | 'bad-handshake' | 'foreign-origin' | 'unsupported'
+  | 'unknown-policy' | 'not-acceptable' | 'precondition-failed' | 'precondition-required'
   | 'gone' | 'full' | 'refused' | 'closed' | 'no-host';
 
 /** What the host refused, and the answer that it makes: Hono gives it by itself. */

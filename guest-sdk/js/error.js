@@ -10,6 +10,9 @@ const STATUSES = {
   'bad-handshake': [400, 'Bad Request'],
   'foreign-origin': [403, 'Forbidden'],
   unsupported: [501, 'Not Implemented'],
+  'not-acceptable': [406, 'Not Acceptable'],
+  'precondition-failed': [412, 'Precondition Failed'],
+  'precondition-required': [428, 'Precondition Required'],
 };
 
 const MESSAGES = {
@@ -25,6 +28,8 @@ const MESSAGES = {
   full: 'too much waits for the client of the WebSocket',
   refused: 'that is wrong, or not granted',
   closed: 'the client has left',
+  'precondition-failed': 'it is not the version that the request is about',
+  'precondition-required': 'name the version that is to be changed: If-Match with its ETag',
   'no-host': 'no Wharf host is here',
 };
 

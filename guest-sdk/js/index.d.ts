@@ -1,3 +1,4 @@
+export * from './cache.js';
 export * from './exchange.js';
 export * from './error.js';
 export * from './hub.js';

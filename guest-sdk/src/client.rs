@@ -48,12 +48,26 @@ pub fn request(method: Method, uri: impl TryInto<Uri, Error: Into<http::Error>>)
 /// [`SendError`]; an error status is a response, not an error.
 pub async fn send(request: Request, timeouts: Timeouts) -> Result<Response, SendError> {
     #[cfg(target_family = "wasm")]
-    return crate::wasi::send(request, timeouts).await;
+    return crate::wasi::send(request, timeouts, false).await;
     #[cfg(not(target_family = "wasm"))]
     {
         let _ = (request, timeouts);
         Err(SendError { kind: SendErrorKind::Other, message: "there is no host to send it".into() })
     }
+}
+
+/// Sends a request that a handler received, as [`send`] does, and lets the host pass on to that
+/// request's client what the server says before its answer: interim responses such as `103 Early Hints`
+/// (RFC 9110 §15.2). For proxies.
+///
+/// # Errors
+///
+/// As [`send`].
+pub async fn forward(request: Request, timeouts: Timeouts) -> Result<Response, SendError> {
+    #[cfg(target_family = "wasm")]
+    return crate::wasi::send(request, timeouts, true).await;
+    #[cfg(not(target_family = "wasm"))]
+    send(request, timeouts).await
 }
 
 /// Limits on the time that a request may take; the host may have shorter ones.

@@ -17,7 +17,7 @@
 //!
 //! Built with `cargo build --release --target wasm32-wasip2` as a `cdylib`, that is a component
 //! that exports `wasi:http/handler@0.3.2`. It runs on any host of WASI 0.3 as long as it uses
-//! none of [`Request::exchange`], [`files`], [`hub`], [`metrics`], [`registry`], [`sql`], [`sse`],
+//! none of [`Request::exchange`], [`cache`], [`files`], [`hub`], [`metrics`], [`registry`], [`sql`], [`sse`],
 //! [`upgrade`] and [`mod@websocket`], which are Wharf's own: an interface that is not used is not imported,
 //! and one that is not exported ([`schedule!`], [`websocket!`]) is not there. [`keyvalue`] is
 //! `wasi:keyvalue`.
@@ -33,6 +33,7 @@
 
 mod accept;
 mod body;
+pub mod cache;
 pub mod client;
 pub mod config;
 mod error;

@@ -85,9 +85,16 @@ pub(crate) async fn run_next(request: Request) -> Result<Response, Error> {
     }
 }
 
-pub(crate) async fn send(mut request: Request, timeouts: Timeouts) -> Result<Response, SendError> {
-    // A received request may be sent on, but its token is between us and our host.
-    request.headers_mut().remove(EXCHANGE_HEADER);
+/// A received request may be sent on, but its token is between us and our host, which takes it off
+/// itself where it is told that the request is `forwarded`.
+pub(crate) async fn send(
+    mut request: Request,
+    timeouts: Timeouts,
+    forwarded: bool,
+) -> Result<Response, SendError> {
+    if !forwarded {
+        request.headers_mut().remove(EXCHANGE_HEADER);
+    }
     let options = options(&timeouts);
     let request = into_request(request, options)
         .map_err(|message| SendError { kind: SendErrorKind::Protocol, message })?;

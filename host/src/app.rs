@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::admit::{Admission, Permit};
 use crate::cache::Cache;
-use crate::cache::stage::{Asked, Called, Origin};
+use crate::cache::stage::{self, Answer, Called, Origin};
 use crate::drain::Drain;
 use crate::files::folder::{Found, StaticFolder};
 use crate::http::Handle;
@@ -19,6 +19,8 @@ use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::condition::Wanted;
 use crate::http::conn::{Conn, EarlyData, Persistence};
 use crate::http::control::{Control, controlled};
+use crate::http::finish::timing::{Timing, announce};
+use crate::http::finish::{Asked, CodedStore, Finisher};
 use crate::http::interim::Interim;
 use crate::http::limits::Limits;
 use crate::http::rejection::{Rejection, failure_response};
@@ -63,6 +65,8 @@ pub struct App {
     pub admission: Arc<Admission>,
     /// Limits in force.
     pub limits: Arc<Limits>,
+    /// Fits answers to what their clients want.
+    pub finisher: Finisher,
     /// Whether the server is leaving.
     pub drain: Drain,
     /// What is answered without a plugin.
@@ -142,7 +146,7 @@ impl App {
         let persistence = policy.and_then(|policy| policy.persistence);
         // An answer that is stored has no exchange whose wishes would hold.
         let wishes = policy.and_then(|policy| wishes(policy));
-        let wanted = Wanted::of(&parts.method, &parts.headers);
+        let wants = Asked::of(&parts.method, &parts.headers);
         let is_switch = switches(&parts);
         let call = Call {
             app: self.clone(),
@@ -150,26 +154,58 @@ impl App {
             route,
             authority,
             caching,
-            wanted,
+            wanted: wants.wanted().clone(),
             is_early,
             request_id: guard.id().as_str().into(),
             traceparent: guard.traceparent(),
             interim,
         };
         let request = Request::from_parts(parts, body);
-        if is_switch || !self.cache.is_on() || !call.caching.enabled {
-            let called = call.call(request).await?;
-            return Ok(finished(called.response, called.control.as_ref(), persistence));
+        let answer = if is_switch || !self.cache.is_on() || !call.caching.enabled {
+            call.call(request).await?.into()
+        } else {
+            let answer = self.cache.answer(&call, request).await?;
+            guard.cached(answer.outcome);
+            answer
+        };
+        let control = answer.control.clone().or(wishes);
+        let response = self.finish(&wants, &call.caching, answer, guard);
+        Ok(under(response, control.as_ref(), persistence))
+    }
+
+    /// What this client gets of an answer (stage 9).
+    fn finish(
+        &self,
+        wants: &Asked,
+        caching: &RoutePolicy,
+        answer: Answer,
+        guard: &RequestGuard,
+    ) -> Response<ResponseBody> {
+        let Answer { mut response, is_held, outcome, stored, is_prepared, took, .. } = answer;
+        if caching.debug && !is_held {
+            let headers = response.headers_mut();
+            headers.insert(CACHE_STATUS, HeaderValue::from_static(outcome.name()));
+            let timing =
+                Timing { total: guard.elapsed(), plugin: took, cache: Some(outcome.label()) };
+            announce(headers, &timing);
         }
-        let answer = self.cache.answer(&call, request).await?;
-        guard.cached(answer.outcome);
-        let mut response = answer.response;
-        if call.caching.debug {
-            let name = HeaderValue::from_static(answer.outcome.name());
-            response.headers_mut().insert(CACHE_STATUS, name);
+        if is_held {
+            return response;
         }
-        let control = answer.control.or(wishes);
-        Ok(finished(response, control.as_ref(), persistence))
+        match stored {
+            Some(kept) if is_prepared => {
+                if wants.is_nothing() {
+                    return response;
+                }
+                let traits = kept.entry.traits;
+                let store: Arc<dyn CodedStore> = Arc::new(kept);
+                self.finisher.finish_prepared(wants, response, &traits, Some(&store))
+            }
+            stored => {
+                let store = stored.map(|kept| Arc::new(kept) as Arc<dyn CodedStore>);
+                self.finisher.finish(wants, response, &caching.finish(), store.as_ref())
+            }
+        }
     }
 
     /// Answers from a static folder that nothing wraps: no plugin is called.
@@ -251,8 +287,8 @@ impl Call {
 impl Origin for Call {
     type Refusal = Refusal;
 
-    fn asked(&self) -> Asked<'_> {
-        Asked {
+    fn asked(&self) -> stage::Asked<'_> {
+        stage::Asked {
             plugin: &self.route.plugin.name,
             route: &self.route.pattern,
             space: &self.route.space,
@@ -264,6 +300,7 @@ impl Origin for Call {
     }
 
     async fn call(&self, request: Request<RequestBody>) -> Result<Called, Refusal> {
+        let begun = Instant::now();
         let (mut parts, body) = request.into_parts();
         let permit = self.app.admission.enter().await?;
         let policy = self.policy(&parts.method, parts.uri.path());
@@ -301,7 +338,8 @@ impl Origin for Call {
             Some(permit) => body.holding(permit),
             None => body,
         });
-        Ok(Called { response, control: Some(Arc::clone(&exchange.control)), is_held })
+        let control = Some(Arc::clone(&exchange.control));
+        Ok(Called { response, control, is_held, took: begun.elapsed() })
     }
 
     fn background(&self) -> Self {
@@ -326,7 +364,7 @@ fn switches(parts: &request::Parts) -> bool {
 }
 
 /// The response under the wishes for it.
-fn finished(
+fn under(
     response: Response<ResponseBody>,
     control: Option<&Arc<Control>>,
     persistence: Option<Persistence>,

@@ -29,6 +29,7 @@ use crate::drain::Drain;
 use crate::http::Serving;
 use crate::http::conn::ConnStates;
 use crate::http::file_body::Readers;
+use crate::http::finish::Finisher;
 use crate::http::limits::Limits;
 use crate::hub::Hub;
 use crate::listener::quic::{self, Lineage, Quic, QuicError};
@@ -295,6 +296,7 @@ impl Server {
             published,
             observer: Arc::clone(&observer),
             admission,
+            finisher: Finisher::default(),
             limits: Arc::clone(&limits),
             drain: drain.clone(),
             cache: Arc::clone(&cache),
@@ -302,6 +304,7 @@ impl Server {
         let admin = Arc::new(AdminState::new(
             metrics,
             Arc::clone(&registry) as _,
+            cache,
             config.admin.hosts.clone(),
         ));
         let slots = Slots::new(&config.limits);

@@ -7,7 +7,18 @@
 
 import { Hono } from 'hono';
 import { methodNotAllowed } from 'hono/method-not-allowed';
-import { emitter, exchange, onWebSocket, publish, sse, websocket } from '../../guest-sdk/js/index.js';
+import {
+  cacheControl,
+  conditional,
+  emitter,
+  etag,
+  exchange,
+  onWebSocket,
+  publish,
+  purgeKey,
+  sse,
+  websocket,
+} from '../../guest-sdk/js/index.js';
 
 const PAGE = `<!doctype html>
 <html lang="en">
@@ -20,6 +31,7 @@ const PAGE = `<!doctype html>
 <li>POST /js/echo: the request's body, sent back as it arrives
 <li><a href="/js/events">GET /js/events</a>: what is posted there, as it comes
 <li><a href="/js/clock">GET /js/clock</a>: the time, each second
+<li><a href="/js/cached">GET /js/cached</a>: the time at which it was first asked for; DELETE purges it
 <li>GET /js/ws: a WebSocket that sends back what it gets
 </ul>
 </html>
@@ -68,6 +80,19 @@ app.get('/js/clock', (c) =>
     }
   }),
 );
+
+// The server's cache answers the next ones, for a minute or until it is purged.
+app.get('/js/cached', (c) => {
+  const body = JSON.stringify({ now: new Date() });
+  const response = c.body(body, 200, {
+    'content-type': 'application/json',
+    'cache-control': cacheControl({ public: true, maxAge: 60 }),
+    'surrogate-key': 'js-clock',
+  });
+  return conditional(c, response, { etag: etag(body) });
+});
+
+app.delete('/js/cached', (c) => c.json({ purged: purgeKey('js-clock') }));
 
 app.get('/js/ws', (c) => websocket(c, { compression: true }));
 

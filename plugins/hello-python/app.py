@@ -12,13 +12,14 @@ from http import HTTPStatus
 
 import wit_world
 from componentize_py_types import Ok
-from wharf_sdk import WharfError, hub, sse, websocket
+from wharf_sdk import WharfError, cache, hub, sse, websocket
 from wharf_sdk.exchange import of as exchange_of
 from wharf_sdk.response import whole
 from wit_world import exports
 from wit_world.imports import exchange, monotonic_clock
 from wit_world.imports.wasi_http_types import (
     Fields,
+    Method_Delete,
     Method_Get,
     Method_Head,
     Method_Post,
@@ -37,6 +38,7 @@ PAGE = """<!doctype html>
 <li>POST /python/echo: the request's body, sent back as it arrives
 <li><a href="/python/events">GET /python/events</a>: what is posted there, as it comes
 <li><a href="/python/clock">GET /python/clock</a>: the time, each second
+<li><a href="/python/cached">GET /python/cached</a>: the time at which it was first asked for; DELETE purges it
 <li>GET /python/ws: a WebSocket that sends back what it gets
 </ul>
 </html>
@@ -72,6 +74,8 @@ class Handler(exports.Handler):
                 answers = reads(events) | {Method_Post: post_event}
             case "/python/clock":
                 answers = reads(clock)
+            case "/python/cached":
+                answers = reads(cached) | {Method_Delete: purge_cached}
             case "/python/ws":
                 answers = reads(socket)
             case _:
@@ -159,6 +163,22 @@ async def clock(request: Request) -> Response:
             await monotonic_clock.wait_for(1_000_000_000)
 
     return sse.emit(request, feed)
+
+
+async def cached(request: Request) -> Response:
+    """The server's cache answers the next ones, for a minute or until it is purged."""
+    body = json.dumps({"now": datetime.now(UTC).isoformat(timespec="milliseconds")})
+    headers = {
+        "cache-control": cache.cache_control(public=True, max_age=60),
+        "surrogate-key": "python-clock",
+        "etag": cache.etag(body),
+    }
+    return whole(HTTPStatus.OK, "application/json", body, headers)
+
+
+async def purge_cached(_request: Request) -> Response:
+    body = json.dumps({"purged": cache.purge_key("python-clock")})
+    return whole(HTTPStatus.OK, "application/json", body)
 
 
 async def socket(request: Request) -> Response:

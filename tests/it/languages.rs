@@ -27,6 +27,7 @@ async fn samples_in_other_languages_use_the_realtime_interfaces() {
     streams_that_a_plugin_feeds_end_its_work_when_the_client_leaves(&server).await;
     web_sockets_echo_and_refuse_what_is_none(&server).await;
     events_that_cannot_be_so_are_refused(&server).await;
+    answers_are_cached_until_they_are_purged(&server).await;
 }
 
 /// The next event: its fields that are no `retry`, by line.
@@ -140,4 +141,31 @@ async fn events_that_cannot_be_so_are_refused(server: &TestServer) {
     }
     let no_text = server.h1().await.post("/c/events", vec![0xff]).await;
     assert_eq!(no_text.status, 400);
+}
+
+/// By policies that the plugin names through `wharf:host/cache`.
+async fn answers_are_cached_until_they_are_purged(server: &TestServer) {
+    for language in ["js", "python"] {
+        let path = format!("/{language}/cached");
+        for protocol in [Protocol::H1, Protocol::H2, Protocol::H3] {
+            let mut client = server.client(protocol).await;
+            let first = client.get(&path).await;
+            let second = client.get(&path).await;
+            let known =
+                client.request(Method::GET, &path).header("if-none-match", first.header("etag"));
+            let known = client.send(known.body(Bytes::new()).unwrap()).await;
+            let purge = client.request(Method::DELETE, &path).body(Bytes::new()).unwrap();
+            let purged = client.send(purge).await;
+            let third = client.get(&path).await;
+
+            assert_eq!(first.status, 200, "{language}: {first:?}");
+            assert_eq!(first.header("cache-control"), "public, max-age=60", "{language}");
+            assert!(first.header("etag").starts_with('"'), "{language}: {first:?}");
+            assert_eq!(second.body, first.body, "{language}: asked once");
+            assert_eq!(known.status, 304, "{language}");
+            // Those over the other scheme, too.
+            assert!(purged.json()["purged"].as_u64() >= Some(1), "{language}: {purged:?}");
+            assert_ne!(third.body, first.body, "{language}: purged");
+        }
+    }
 }

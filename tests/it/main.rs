@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing test must panic")]
 
 mod admin;
+mod caching;
 mod cancelled;
 mod capabilities;
 mod chat;
@@ -27,6 +28,7 @@ mod middleware;
 mod plugins;
 mod polling;
 mod protocols;
+mod proxy;
 mod push;
 mod reload;
 mod schedule;

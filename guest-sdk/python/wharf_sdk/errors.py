@@ -22,6 +22,9 @@ _STATUSES = {
     "bad-handshake": HTTPStatus.BAD_REQUEST,
     "foreign-origin": HTTPStatus.FORBIDDEN,
     "unsupported": HTTPStatus.NOT_IMPLEMENTED,
+    "not-acceptable": HTTPStatus.NOT_ACCEPTABLE,
+    "precondition-failed": HTTPStatus.PRECONDITION_FAILED,
+    "precondition-required": HTTPStatus.PRECONDITION_REQUIRED,
 }
 
 _MESSAGES = {
@@ -37,6 +40,8 @@ _MESSAGES = {
     "full": "too much waits for the client of the WebSocket",
     "refused": "that is wrong, or not granted",
     "closed": "the client has left",
+    "precondition-failed": "it is not the version that the request is about",
+    "precondition-required": "name the version that is to be changed: If-Match with its ETag",
     "no-host": "no Wharf host is here",
 }
 

@@ -62,8 +62,8 @@ pub struct Heuristic {
     pub limit: Duration,
 }
 
-/// What becomes of a response with `Set-Cookie` that could be stored. The field itself is never stored:
-/// only the client whose request was answered gets it.
+/// What becomes of a response with `Set-Cookie` that could be stored. The field itself is not stored,
+/// but with [`SetCookie::Store`]: only the client whose request was answered gets it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SetCookie {
     /// It is not stored.
@@ -72,7 +72,7 @@ pub enum SetCookie {
     /// `no-cache="set-cookie"` or `private="set-cookie"`.
     #[default]
     Explicit,
-    /// It is stored as any other (RFC 9111 §7.3).
+    /// It is stored as any other, with the field (RFC 9111 §3.1, §7.3).
     Store,
 }
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use http::header::{
-    AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, LAST_MODIFIED,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE,
+    AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
@@ -229,7 +229,8 @@ fn refuse_status(
     if status.is_informational() || of_this_request {
         return Err(Refusal::Status);
     }
-    if status == StatusCode::PARTIAL_CONTENT || headers.contains_key(CONTENT_RANGE) {
+    // In any other answer a `Content-Range` means nothing (RFC 9110 §14.4).
+    if status == StatusCode::PARTIAL_CONTENT {
         return Err(Refusal::Partial);
     }
     if control.must_understand && !is_understood(status) {
@@ -326,7 +327,7 @@ pub(crate) fn assemble(
         None => return Err(Refusal::NoFreshness),
     };
     let or = |said: Option<Duration>, default| said.unwrap_or(default);
-    let [kept, private] = split(headers, control, date);
+    let [kept, private] = split(headers, control, date, options);
     Ok(Stored::new(Draft {
         status,
         headers: kept,
@@ -350,6 +351,7 @@ pub(crate) fn split(
     headers: &HeaderMap,
     control: &CacheControl,
     date: SystemTime,
+    options: &Options,
 ) -> [HeaderMap; 2] {
     let mut kept = headers.clone();
     for line in headers.get_all(CONNECTION) {
@@ -364,6 +366,11 @@ pub(crate) fn split(
     }
     for name in DROPPED {
         kept.remove(name);
+    }
+    if options.set_cookie != SetCookie::Store {
+        for name in COOKIES {
+            kept.remove(name);
+        }
     }
     let mut private = HeaderMap::new();
     for name in PRIVATE {
@@ -380,8 +387,11 @@ pub(crate) fn split(
 
 const PRIVATE: [HeaderName; 3] = [SURROGATE_KEY, CACHE_TAG, WHARF_CACHE_CONTROL];
 
-/// Of one connection, of one proxy, of one client; and `Age`, which is made anew.
-const DROPPED: [HeaderName; 12] = [
+/// Of one client, unless it is told otherwise.
+const COOKIES: [HeaderName; 2] = [SET_COOKIE, HeaderName::from_static("set-cookie2")];
+
+/// Of one connection, of one proxy; and `Age`, which is made anew.
+const DROPPED: [HeaderName; 10] = [
     AGE,
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -389,8 +399,6 @@ const DROPPED: [HeaderName; 12] = [
     HeaderName::from_static("proxy-authentication-info"),
     PROXY_AUTHORIZATION,
     HeaderName::from_static("proxy-connection"),
-    SET_COOKIE,
-    HeaderName::from_static("set-cookie2"),
     TE,
     TRANSFER_ENCODING,
     UPGRADE,

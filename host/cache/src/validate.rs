@@ -116,7 +116,7 @@ fn update(
     options: &Options,
 ) -> Freshened {
     let date = control::date(newer).unwrap_or(times.received);
-    let newer_kept = split(newer, &control::effective(newer).1, date);
+    let newer_kept = split(newer, &control::effective(newer).1, date, options);
     let mut merged = stored.all_headers();
     for fields in &newer_kept {
         for name in fields.keys().filter(|name| !KEPT_OF_STORED.contains(name)) {
@@ -139,8 +139,11 @@ fn update(
         .and_then(|stored| if stored.is_never_used() { Err(Refusal::Stale) } else { Ok(stored) });
     let mut headers = match &outcome {
         Ok(stored) => stored.headers().clone(),
-        Err(_) => split(&merged, &control, date)[0].clone(),
+        Err(_) => split(&merged, &control, date, options)[0].clone(),
     };
+    if newer.contains_key(SET_COOKIE) {
+        headers.remove(SET_COOKIE);
+    }
     for cookie in newer.get_all(SET_COOKIE) {
         headers.append(SET_COOKIE, cookie.clone());
     }

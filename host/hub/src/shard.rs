@@ -132,6 +132,21 @@ impl Shard {
         }
     }
 
+    /// [`Shard::offer`] where that is done at once: no more than `most` follow its topics, and no more
+    /// than so many patterns are to be asked. False where it is not; nobody was offered it then.
+    pub fn offer_to_few(&self, event: &Arc<Event>, most: usize, wake: &mut Vec<Waker>) -> bool {
+        let is_quick = |(kind, ..): &Key| *kind == SelectorKind::Pattern;
+        if self.others.len() > most || !self.others.keys().all(is_quick) {
+            return false;
+        }
+        let groups = event.topics().flat_map(|topic| self.matching(topic));
+        let are_few = groups.map(|group| group.members.len()).sum::<usize>() <= most;
+        if are_few {
+            self.offer(event, wake);
+        }
+        are_few
+    }
+
     /// Those who would get a public event of a topic.
     pub fn audience(&self, topic: &Topic) -> usize {
         let mut counted = HashSet::new();
@@ -222,6 +237,24 @@ mod tests {
         assert_eq!((count(&one), count(&same)), (1, 1));
         assert_eq!(shard.audience(&Topic::parse("a/1").unwrap()), 2);
         assert_eq!((shard.all().len(), shard.len()), (2, 2));
+    }
+
+    #[test]
+    fn only_few_are_offered_an_event_at_once() {
+        let (mut hub, mut shard) = (Hub::new(Run(1)), Shard::default());
+        let one = live(&mut shard, &hub, 1, subscription("", &[(SelectorKind::Exact, "a")]));
+        let _other = live(&mut shard, &hub, 2, subscription("", &[(SelectorKind::Pattern, "*")]));
+        let draft = Draft::new(Topic::parse("a").unwrap(), Vec::new(), Content::text("")).unwrap();
+        let event = hub.publish(draft, 0);
+
+        assert!(!shard.offer_to_few(&event, 1, &mut Vec::new()));
+        assert_eq!(count(&one), 0);
+        assert!(shard.offer_to_few(&event, 2, &mut Vec::new()));
+        assert_eq!(count(&one), 1);
+
+        let slow = [(SelectorKind::UrlPattern, "https://example.com/:id")];
+        let _slow = live(&mut shard, &hub, 3, subscription("", &slow));
+        assert!(!shard.offer_to_few(&event, 9, &mut Vec::new()));
     }
 
     #[test]

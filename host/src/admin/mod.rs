@@ -1,8 +1,10 @@
-//! What the admin listener answers: health, readiness, metrics, plugins.
+//! What the admin listener answers: health, readiness, metrics, plugins, purges.
 //!
 //! It listens on loopback unless told otherwise, and answers only under names that an operator
 //! would use: a web page whose name resolves to 127.0.0.1 (DNS rebinding) is refused with 421, so
 //! that a browser cannot be made to read or steer the server.
+
+pub mod purge;
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -14,6 +16,7 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, X_CONT
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde::Serialize;
 
+use crate::cache::Cache;
 use crate::http::Handle;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::conn::Conn;
@@ -86,13 +89,19 @@ pub struct AdminState {
     hosts: Vec<String>,
     metrics: Arc<Metrics>,
     plugins: Arc<dyn PluginList>,
+    cache: Arc<Cache>,
 }
 
 impl AdminState {
     /// A server that is starting. `hosts` is `admin-hosts`.
-    pub fn new(metrics: Arc<Metrics>, plugins: Arc<dyn PluginList>, hosts: Vec<String>) -> Self {
+    pub fn new(
+        metrics: Arc<Metrics>,
+        plugins: Arc<dyn PluginList>,
+        cache: Arc<Cache>,
+        hosts: Vec<String>,
+    ) -> Self {
         let phase = AtomicU8::new(Phase::Starting as u8);
-        Self { phase, hosts, metrics, plugins }
+        Self { phase, hosts, metrics, plugins, cache }
     }
 
     /// Tells where the server is now.
@@ -132,15 +141,26 @@ impl Handle for AdminState {
         request: Request<RequestBody>,
         _interim: Arc<Interim>,
     ) -> Response<ResponseBody> {
+        if request.uri().path() == "/purge" && is_meant(self, &request) {
+            return match *request.method() {
+                Method::POST => purge::purge(self, request).await,
+                _ => Rejection::MethodNotAllowed { allow: "POST".to_owned() }.into_response(None),
+            };
+        }
         answer(self, &request)
     }
 }
 
-/// Answers one request. No body is read, and nothing here waits.
-pub fn answer<B>(state: &AdminState, request: &Request<B>) -> Response<ResponseBody> {
+/// Whether the request names us.
+fn is_meant<B>(state: &AdminState, request: &Request<B>) -> bool {
     let host = request.headers().get(HOST).map(|value| value.to_str().unwrap_or_default());
     let authority = request.uri().authority().map_or(host, |uri| Some(uri.as_str()));
-    if !authority.is_some_and(|authority| state.is_addressed(authority)) {
+    authority.is_some_and(|authority| state.is_addressed(authority))
+}
+
+/// Answers one request of those that only read. No body is read, and nothing here waits.
+pub fn answer<B>(state: &AdminState, request: &Request<B>) -> Response<ResponseBody> {
+    if !is_meant(state, request) {
         return Rejection::Misdirected.into_response(None);
     }
     let respond: fn(&AdminState, &Request<B>) -> Response<ResponseBody> = match request.uri().path()
@@ -246,6 +266,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::drain::Drain;
     use crate::http::conn::ConnStates;
     use crate::http::rejection::Rejection;
 
@@ -265,7 +286,8 @@ mod tests {
     fn state() -> AdminState {
         let metrics = Arc::new(Metrics::new(1, Arc::new(ConnStates::default())));
         metrics.rejected(&Rejection::NotFound);
-        AdminState::new(metrics, Arc::new(OnePlugin), vec!["admin.example".to_owned()])
+        let cache = Cache::new(0, Drain::new());
+        AdminState::new(metrics, Arc::new(OnePlugin), cache, vec!["admin.example".to_owned()])
     }
 
     fn ask(state: &AdminState, method: &str, path: &str, host: &str) -> Response<ResponseBody> {

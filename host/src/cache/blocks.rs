@@ -118,6 +118,13 @@ impl Blocks {
         building.push(body).then(|| building.finish()).flatten()
     }
 
+    /// A copy in one piece, whatever its size; `None` where there is no room.
+    pub fn copy_whole(memory: &Arc<Memory>, body: &Bytes) -> Option<Bytes> {
+        let mut room = memory.room();
+        let has_room = room.grow(body.len() as u64 + BLOCK_OVERHEAD);
+        has_room.then(|| block(room, std::slice::from_ref(body)))
+    }
+
     /// Bytes of the body.
     pub fn len(&self) -> u64 {
         self.len
@@ -131,15 +138,6 @@ impl Blocks {
             Inner::Many(blocks) => blocks.len() as u64,
         };
         self.len + blocks * BLOCK_OVERHEAD
-    }
-
-    /// The body where it is one piece: empty or a single block.
-    pub fn whole(&self) -> Option<Bytes> {
-        match &self.blocks {
-            Inner::Empty => Some(Bytes::new()),
-            Inner::One(block) => Some(block.clone()),
-            Inner::Many(_) => None,
-        }
     }
 
     /// The body, to be sent.

@@ -14,6 +14,8 @@ pub mod purge;
 pub mod stage;
 pub mod storage;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -35,9 +37,6 @@ use self::storage::Storage;
 use crate::drain::Drain;
 use crate::plugin::Plugin;
 use crate::plugin::registry::Published;
-
-/// Size of the cache where the configuration does not say, in bytes.
-pub const DEFAULT_SIZE: u64 = 256 * 1024 * 1024;
 
 /// Keys whose answers were not to be stored, which are remembered so that nobody waits for the next one
 /// (hit-for-miss).

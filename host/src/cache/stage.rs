@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, DATE, RANGE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -29,7 +30,9 @@ use super::storage::{Entry, Resource, Storage, names};
 use super::stream::{self, Stream};
 use super::{Cache, PASS_TIME};
 use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::coding::Coding;
 use crate::http::control::Control;
+use crate::http::finish::{CodedStore, FinishPolicy};
 use crate::plugin::manifest::cache::RoutePolicy;
 
 /// How long a validation in the background may take, its body included.
@@ -100,6 +103,8 @@ pub struct Called {
     pub control: Option<Arc<Control>>,
     /// The host holds the body: a stream of events, a socket, a file.
     pub is_held: bool,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// What a client gets.
@@ -115,6 +120,39 @@ pub struct Answer {
     pub outcome: Outcome,
     /// Where the body comes from, if it is stored: its coded forms can be kept there.
     pub stored: Option<Kept>,
+    /// The head is the entry's, finished as far as it is the same for everybody.
+    pub is_prepared: bool,
+    /// How long the plugin took, where it was asked.
+    pub took: Option<Duration>,
+}
+
+impl Answer {
+    /// An empty one that no plugin was asked for.
+    fn of_nobody() -> Self {
+        Self {
+            response: Response::new(ResponseBody::empty()),
+            control: None,
+            is_held: false,
+            outcome: Outcome::Miss,
+            stored: None,
+            is_prepared: false,
+            took: None,
+        }
+    }
+}
+
+impl From<Called> for Answer {
+    /// An answer that the cache has no part in.
+    fn from(called: Called) -> Self {
+        Self {
+            response: called.response,
+            control: called.control,
+            is_held: called.is_held,
+            outcome: Outcome::Bypass,
+            took: Some(called.took),
+            ..Self::of_nobody()
+        }
+    }
 }
 
 /// A stored answer, to keep the coded forms of its body with.
@@ -124,6 +162,23 @@ pub struct Kept {
     pub(super) key: Key,
     /// The entry.
     pub entry: Arc<Entry>,
+}
+
+impl CodedStore for Kept {
+    fn coded(&self, coding: Coding) -> Option<Bytes> {
+        self.entry.coded(coding).cloned()
+    }
+
+    fn claim(&self, coding: Coding) -> bool {
+        self.entry.claim(coding)
+    }
+
+    fn keep(&self, coding: Coding, content: Option<Bytes>) {
+        match content {
+            Some(content) => self.storage.keep_coded(&self.key, &self.entry, coding, &content),
+            None => self.entry.give_up(coding),
+        }
+    }
 }
 
 /// Everything that a request's way through the cache needs.
@@ -209,6 +264,8 @@ impl Cache {
             is_held: called.is_held,
             outcome: Outcome::Bypass,
             stored: None,
+            is_prepared: false,
+            took: Some(called.took),
         })
     }
 }
@@ -295,10 +352,14 @@ impl<O: Origin> Visit<'_, O> {
                         collapsed = true;
                         match follower.told().await {
                             Some(Landed::Stored(entry)) => {
+                                let is_variant = entry.stored.matches(&self.headers);
                                 if let Some(answer) = self.shared(entry, reason) {
                                     return Ok(answer);
                                 }
-                                joins = MAX_JOINS;
+                                // Now it is known what to wait for: those who ask for this one.
+                                if is_variant {
+                                    joins = MAX_JOINS;
+                                }
                             }
                             Some(Landed::Coming(stored, stream)) => {
                                 if let Some(answer) = self.coming(&stored, &stream, reason) {
@@ -403,14 +464,9 @@ impl<O: Origin> Visit<'_, O> {
             ttl: Some(ttl(stored, now)),
             ..CacheStatus::forwarded(reason)
         };
-        let response = respond(stored, stored.age(now), &status, body);
-        Some(Answer {
-            response,
-            control: None,
-            is_held: false,
-            outcome: Outcome::Hit,
-            stored: None,
-        })
+        let head = (stored.status(), stored.headers());
+        let response = respond(head, stored.age(now), &status, body);
+        Some(Answer { response, outcome: Outcome::Hit, ..Answer::of_nobody() })
     }
 
     /// The stored answer, fresh.
@@ -429,7 +485,8 @@ impl<O: Origin> Visit<'_, O> {
             }
             None => CacheStatus::hit(ttl),
         };
-        let response = respond(&entry.stored, age, &status, entry.body.body());
+        let response =
+            respond((entry.stored.status(), &entry.headers), age, &status, entry.body.body());
         self.stored_answer(response, entry, outcome)
     }
 
@@ -443,7 +500,8 @@ impl<O: Origin> Visit<'_, O> {
     ) -> Answer {
         let ttl = -i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
         let status = CacheStatus { detail: Some(reason.token()), ..CacheStatus::hit(ttl) };
-        let response = respond(&entry.stored, age, &status, entry.body.body());
+        let response =
+            respond((entry.stored.status(), &entry.headers), age, &status, entry.body.body());
         self.stored_answer(response, entry, Outcome::Stale)
     }
 
@@ -454,7 +512,7 @@ impl<O: Origin> Visit<'_, O> {
         outcome: Outcome,
     ) -> Answer {
         let kept = Kept { storage: Arc::clone(&self.storage), key: self.key.clone(), entry };
-        Answer { response, control: None, is_held: false, outcome, stored: Some(kept) }
+        Answer { response, outcome, stored: Some(kept), is_prepared: true, ..Answer::of_nobody() }
     }
 
     /// Asks the plugin, and stores what it says.
@@ -567,6 +625,8 @@ impl<O: Origin> Visit<'_, O> {
         status.append(response.headers_mut());
         let mut answer = self.stored_answer(response, body, Outcome::Revalidated);
         answer.control = called.control;
+        answer.is_prepared = false;
+        answer.took = Some(called.took);
         Ok(answer)
     }
 
@@ -591,6 +651,7 @@ impl<O: Origin> Visit<'_, O> {
                     route: self.origin.asked().route.into(),
                     key: self.key.clone(),
                     stored: Arc::new(stored),
+                    policy: self.origin.asked().policy.finish(),
                     purges,
                     leader: asked.leader.take().map(Arc::new),
                 };
@@ -626,7 +687,15 @@ impl<O: Origin> Visit<'_, O> {
             entry,
         });
         let response = Response::from_parts(head, body);
-        Answer { response, control: called.control, is_held: called.is_held, outcome, stored }
+        Answer {
+            response,
+            control: called.control,
+            is_held: called.is_held,
+            outcome,
+            stored,
+            is_prepared: false,
+            took: Some(called.took),
+        }
     }
 
     fn stored(
@@ -796,6 +865,7 @@ struct Fill {
     route: Box<str>,
     key: Key,
     stored: Arc<Stored>,
+    policy: FinishPolicy,
     /// When it was asked for, counted in purges.
     purges: u64,
     leader: Option<Arc<Leader<FlightKey, Landed>>>,
@@ -805,7 +875,7 @@ impl Fill {
     /// Stores a body that is here; begins to store one that is not. What the client gets, and the
     /// entry if it is stored already.
     fn begin(self, body: ResponseBody, largest: u64) -> (ResponseBody, Option<Arc<Entry>>) {
-        if let Some(bytes) = body.whole() {
+        if let Some(bytes) = body.bytes() {
             let entry =
                 Blocks::copy(&self.cache.memory, &bytes).and_then(|blocks| self.put(blocks));
             if let Some(leader) = &self.leader {
@@ -815,7 +885,9 @@ impl Fill {
         }
         let memory = Arc::clone(&self.cache.memory);
         let (stored, leader) = (Arc::clone(&self.stored), self.leader.clone());
-        let stream = Stream::new(body, &memory, largest, Box::new(self));
+        let declared = self.stored.headers().get(CONTENT_LENGTH);
+        let declared = declared.and_then(crate::http::validate::parse_content_length);
+        let stream = Stream::new(body, &memory, declared, largest, Box::new(self));
         let reader = stream.reader().unwrap_or_else(ResponseBody::empty);
         if let Some(leader) = leader {
             leader.tell(Landed::Coming(stored, Arc::downgrade(&stream)));
@@ -832,7 +904,7 @@ impl Fill {
         if self.cache.purges.since(self.purges, &names) {
             return None;
         }
-        let entry = Entry::new(Stored::clone(&self.stored), blocks);
+        let entry = Entry::new(Stored::clone(&self.stored), blocks, self.policy);
         self.storage.put(&self.plugin, &self.key, Arc::clone(&entry));
         self.cache.passes.remove(&self.key);
         self.cache.figures.stored();
@@ -857,14 +929,14 @@ impl stream::Outcome for Fill {
 
 /// A response with a stored head.
 fn respond(
-    stored: &Stored,
+    (status_code, head): (StatusCode, &HeaderMap),
     age: Duration,
     status: &CacheStatus<'_>,
     body: ResponseBody,
 ) -> Response<ResponseBody> {
     let mut response = Response::new(body);
-    *response.status_mut() = stored.status();
-    *response.headers_mut() = stored.headers().clone();
+    *response.status_mut() = status_code;
+    *response.headers_mut() = head.clone();
     let headers = response.headers_mut();
     headers.insert(AGE, age.as_secs().into());
     status.append(headers);
@@ -896,7 +968,7 @@ fn gateway_timeout() -> Answer {
         headers.insert(DATE, now);
     }
     CacheStatus { detail: Some("only-if-cached"), ..CacheStatus::default() }.append(headers);
-    Answer { response, control: None, is_held: false, outcome: Outcome::Miss, stored: None }
+    Answer { response, ..Answer::of_nobody() }
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

@@ -9,10 +9,11 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use http::{HeaderMap, Method, Response};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache as Weighed;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
@@ -21,6 +22,7 @@ use wharf_cache::{Key, Stored};
 use super::blocks::{Blocks, Memory};
 use super::index::{Index, Name};
 use crate::http::coding::Coding;
+use crate::http::finish::{FinishPolicy, Traits, prepare};
 
 /// Variants of a key; the oldest gives way to another. Nothing varies by so much to good purpose.
 pub const MAX_VARIANTS: usize = 32;
@@ -48,18 +50,50 @@ pub struct Entry {
     pub stored: Stored,
     /// As the plugin made it.
     pub body: Blocks,
+    /// The head that clients get, but for `Age` and `Cache-Status`: what the host adds for the content is
+    /// not the plugin's and no validator to ask it by.
+    pub headers: HeaderMap,
+    /// What finishing it takes of that.
+    pub traits: Traits,
     coded: [OnceLock<Bytes>; Coding::ALL.len()],
+    /// Somebody is coding it.
+    claimed: [AtomicBool; Coding::ALL.len()],
+    policy: FinishPolicy,
 }
 
 impl Entry {
-    /// An entry.
-    pub fn new(stored: Stored, body: Blocks) -> Arc<Self> {
-        Arc::new(Self { stored, body, coded: Default::default() })
+    /// An entry, whose answers are finished as `policy` says.
+    pub fn new(stored: Stored, body: Blocks, policy: FinishPolicy) -> Arc<Self> {
+        Self::made(stored, body, policy, Default::default())
     }
 
     /// The same with another head. The coded forms stay.
     pub fn with(&self, stored: Stored) -> Arc<Self> {
-        Arc::new(Self { stored, body: self.body.clone(), coded: self.coded.clone() })
+        Self::made(stored, self.body.clone(), self.policy, self.coded.clone())
+    }
+
+    fn made(
+        stored: Stored,
+        body: Blocks,
+        policy: FinishPolicy,
+        coded: [OnceLock<Bytes>; Coding::ALL.len()],
+    ) -> Arc<Self> {
+        let mut head = Response::new(()).into_parts().0;
+        head.status = stored.status();
+        head.headers = stored.headers().clone();
+        let traits = prepare(&Method::GET, &mut head, &body.body(), &policy, true);
+        let claimed = Default::default();
+        Arc::new(Self { stored, body, headers: head.headers, traits, coded, claimed, policy })
+    }
+
+    /// Whether the caller is to make the body in a coding: nobody else is at it.
+    pub fn claim(&self, coding: Coding) -> bool {
+        !self.claimed[coding as usize].swap(true, Ordering::Relaxed)
+    }
+
+    /// It was not made.
+    pub fn give_up(&self, coding: Coding) {
+        self.claimed[coding as usize].store(false, Ordering::Relaxed);
     }
 
     /// The body in a coding, where it was made.
@@ -70,7 +104,8 @@ impl Entry {
     fn weight(&self) -> u64 {
         let coded =
             self.coded.iter().filter_map(OnceLock::get).map(|coded| coded.len() as u64 + 96);
-        self.stored.weight() as u64 + self.body.weight() + coded.sum::<u64>() + ENTRY_OVERHEAD
+        // The head is there twice.
+        2 * self.stored.weight() as u64 + self.body.weight() + coded.sum::<u64>() + ENTRY_OVERHEAD
     }
 }
 
@@ -226,10 +261,7 @@ impl Storage {
 
     /// Keeps a coded form of an entry's body, as long as there is room.
     pub fn keep_coded(&self, key: &Key, entry: &Arc<Entry>, coding: Coding, coded: &Bytes) {
-        let Some(coded) = Blocks::copy(&self.memory, coded).and_then(|blocks| blocks.whole())
-        else {
-            return;
-        };
+        let Some(coded) = Blocks::copy_whole(&self.memory, coded) else { return };
         if entry.coded[coding as usize].set(coded).is_ok() {
             // Its weight has changed: it must be weighed anew.
             let new = entry.with(entry.stored.clone());

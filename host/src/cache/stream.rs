@@ -147,15 +147,17 @@ impl Wake for Readers {
 }
 
 impl Stream {
-    /// A body that nobody reads yet.
+    /// A body that nobody reads yet. `declared` is what its head says of its length: a plugin's stream
+    /// does not know it.
     pub fn new(
         source: ResponseBody,
         memory: &Arc<Memory>,
+        declared: Option<u64>,
         largest: u64,
         outcome: Box<dyn Outcome>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            length: source.size_hint().exact(),
+            length: source.size_hint().exact().or(declared),
             state: Mutex::new(State {
                 source: Some(source),
                 kept: Kept::All(Building::new(memory)),

@@ -85,6 +85,9 @@ fn examine(file: &Path, report: &mut String) -> Result<(), LoadError> {
     for origin in &granted.outbound {
         line("outbound", origin);
     }
+    if granted.outbound_host {
+        line("outbound-host", "granted");
+    }
     for grant in &granted.files {
         let access = if grant.write { "rw" } else { "r" };
         line("files", &format!("{} ({access}, {})", grant.guest, grant.host.display()));
@@ -99,10 +102,10 @@ fn examine(file: &Path, report: &mut String) -> Result<(), LoadError> {
         line("metrics", "granted");
     }
     for (pattern, policy) in manifest.cache.iter() {
-        let what = match (policy.enabled, &policy.policy, &policy.default) {
+        let what = match (policy.enabled, &policy.options.policy, &policy.options.default) {
             (false, _, _) => "off".to_owned(),
-            (true, Some(policy), _) => format!("always {}", policy.as_str()),
-            (true, None, Some(default)) => format!("by default {}", default.as_str()),
+            (true, Some(policy), _) => format!("always {}", policy.text()),
+            (true, None, Some(default)) => format!("by default {}", default.text()),
             (true, None, None) => "as the answer says".to_owned(),
         };
         let paths = pattern.map_or("all other paths", |pattern| &pattern.text);

@@ -94,10 +94,9 @@ impl Config {
         let cache = &self.cache;
         writeln!(out, "\n[cache]")?;
         writeln!(out, "size = {}", quoted(show_size(cache.size)))?;
-        writeln!(out, "disk = {}", quoted(show_size(cache.disk)))?;
         writeln!(out, "\n[cache.policies]")?;
-        for (name, policy) in cache.policies.iter() {
-            writeln!(out, "{name} = {}", quoted(policy.as_str()))?;
+        for (name, policy) in cache.policies.added() {
+            writeln!(out, "{name} = {}", quoted(policy.text()))?;
         }
         Ok(())
     }

@@ -54,6 +54,9 @@ pub enum BodyError {
     /// The file that is the body cannot be read; why.
     #[error("the file cannot be read: {0}")]
     File(Arc<str>),
+    /// The body could not be coded; why.
+    #[error("{0}")]
+    Coding(Arc<str>),
     /// The plugin that produces the body failed.
     #[error("the plugin failed while its body was sent")]
     Guest(#[from] Failure),
@@ -352,7 +355,7 @@ impl ResponseBody {
         }
     }
 
-    /// For `controlled`: whether it is a file to be sent as it is.
+    /// Whether it is a file to be sent as it is.
     pub(super) fn is_file(&self) -> bool {
         self.file.is_some()
     }
@@ -413,14 +416,21 @@ impl ResponseBody {
         self.when_sent.take()
     }
 
-    /// All of it, where it is here and no file's.
-    pub fn whole(&self) -> Option<Bytes> {
-        match &self.inner {
-            _ if self.file.is_some() || self.switch.is_some() => None,
-            Inner::Empty => Some(Bytes::new()),
-            Inner::Full(bytes) => Some(bytes.clone()),
-            Inner::Stream(_) => None,
+    /// All of it, where it is here.
+    pub fn bytes(&self) -> Option<Bytes> {
+        match (&self.file, &self.switch, &self.inner) {
+            (None, None, Inner::Empty) => Some(Bytes::new()),
+            (None, None, Inner::Full(bytes)) => Some(bytes.clone()),
+            _ => None,
         }
+    }
+
+    /// The same guards and observer over these bytes.
+    #[must_use]
+    pub fn with_bytes(mut self, bytes: Bytes) -> Self {
+        self.inner = if bytes.is_empty() { Inner::Empty } else { Inner::Full(bytes) };
+        self.file = None;
+        self
     }
 
     /// Whether all of it is here.

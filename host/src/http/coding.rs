@@ -1,13 +1,14 @@
 //! Content codings (RFC 9110 §8.4.1, §12.5.3): which of the codings at hand a client prefers.
 //!
-//! Pure. Only codings that were made beforehand are chosen among; nothing is compressed here.
+//! Pure, and without allocation. Nothing is compressed here: files are kept coded, and what plugins
+//! answer is coded in [`finish`](super::finish).
 
 use http::HeaderValue;
 
 /// Elements of `Accept-Encoding` that are looked at.
 const MAX_ELEMENTS: usize = 32;
 
-/// A coding that files are kept in.
+/// A coding that we make, or that files are kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
     /// RFC 7932.
@@ -42,9 +43,12 @@ impl Coding {
 }
 
 /// The codings that the client takes, the one it likes best first, as far as it likes them at least
-/// as well as no coding at all. Nothing where it named none (§12.5.3: it might take any, and old ones
-/// do not).
-pub fn accepted<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Vec<Coding> {
+/// as well as no coding at all; `order` decides among those that it likes as well. Nothing where it
+/// named none (§12.5.3: it might take any, and old ones do not).
+pub fn accepted<'a>(
+    values: impl IntoIterator<Item = &'a HeaderValue>,
+    order: [Coding; Coding::ALL.len()],
+) -> impl Iterator<Item = Coding> {
     let mut weights = [None; Coding::ALL.len()];
     let mut identity = None;
     let mut any = None;
@@ -57,7 +61,7 @@ pub fn accepted<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Vec<Co
         };
         let is = |token: &str| name.eq_ignore_ascii_case(token.as_bytes());
         // RFC 9110 §8.4.1.3: `x-gzip` is the same.
-        let coding = Coding::ALL
+        let coding = order
             .iter()
             .position(|coding| is(coding.token()) || *coding == Coding::Gzip && is("x-gzip"));
         match coding {
@@ -67,32 +71,37 @@ pub fn accepted<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Vec<Co
             None => {}
         }
     }
-    let mut accepted: Vec<(u16, Coding)> = Coding::ALL
-        .into_iter()
-        .zip(weights)
-        .filter_map(|(coding, weight)| Some((weight.or(any)?, coding)))
-        .filter(|(weight, _)| *weight > 0 && *weight >= identity.unwrap_or(0))
-        .collect();
+    let least = identity.unwrap_or(0).max(1);
+    let mut accepted: [(u16, Coding); Coding::ALL.len()] =
+        std::array::from_fn(|index| (weights[index].or(any).unwrap_or(0), order[index]));
     // Stable: our own preference decides among equals.
     accepted.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
-    accepted.into_iter().map(|(_, coding)| coding).collect()
+    accepted.into_iter().take_while(move |(weight, _)| *weight >= least).map(|(_, coding)| coding)
 }
 
 /// Thousandths of `q=` (§12.4.2); `None` where it is none.
 fn weight(parameter: &[u8]) -> Option<u16> {
-    let text = std::str::from_utf8(parameter).ok()?;
-    let (name, value) = text.split_once('=')?;
-    if !name.trim_end().eq_ignore_ascii_case("q") {
+    let equals = parameter.iter().position(|&byte| byte == b'=')?;
+    let (name, value) = (parameter[..equals].trim_ascii(), parameter[equals + 1..].trim_ascii());
+    if !name.eq_ignore_ascii_case(b"q") {
         return None;
     }
-    let (whole, part) = value.trim_start().split_once('.').unwrap_or((value.trim_start(), ""));
-    if part.len() > 3 || !part.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
+    let (whole, part) = match value {
+        [whole] => (whole, &[][..]),
+        [whole, b'.', part @ ..] if part.len() <= 3 => (whole, part),
+        _ => return None,
+    };
+    let mut thousandths = 0;
+    for place in 0..3 {
+        let digit = part.get(place).copied().unwrap_or(b'0');
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        thousandths = thousandths * 10 + u16::from(digit - b'0');
     }
-    let thousandths: u16 = format!("{part:0<3}").parse().ok()?;
     match whole {
-        "0" => Some(thousandths),
-        "1" if thousandths == 0 => Some(1000),
+        b'0' => Some(thousandths),
+        b'1' if thousandths == 0 => Some(1000),
         _ => None,
     }
 }
@@ -103,7 +112,7 @@ mod tests {
 
     fn tokens(field: &str) -> Vec<&'static str> {
         let value = HeaderValue::from_str(field).unwrap();
-        accepted([&value]).into_iter().map(Coding::token).collect()
+        accepted([&value], Coding::ALL).map(Coding::token).collect()
     }
 
     #[test]
@@ -132,8 +141,21 @@ mod tests {
     }
 
     #[test]
+    fn among_equals_the_order_decides() {
+        let order = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
+        for (field, expected) in [
+            ("gzip, deflate, br, zstd", ["zstd", "br", "gzip"]),
+            ("gzip, br;q=0.9, zstd;q=0.9", ["gzip", "zstd", "br"]),
+        ] {
+            let value = HeaderValue::from_static(field);
+            let tokens: Vec<_> = accepted([&value], order).map(Coding::token).collect();
+            assert_eq!(tokens, expected, "{field}");
+        }
+    }
+
+    #[test]
     fn without_the_field_nothing_is_coded() {
-        assert!(accepted([]).is_empty());
+        assert!(accepted([], Coding::ALL).next().is_none());
     }
 
     #[test]

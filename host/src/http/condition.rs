@@ -55,7 +55,17 @@ impl Wanted {
         self.method == Method::GET || self.method == Method::HEAD
     }
 
-    fn has(&self, name: &HeaderName) -> bool {
+    /// Whether it has none of the fields.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// Whether it has neither a condition nor a range.
+    pub(super) fn is_plain(&self) -> bool {
+        self.fields.iter().all(|(field, _)| field == ACCEPT_ENCODING)
+    }
+
+    pub(super) fn has(&self, name: &HeaderName) -> bool {
         self.values(name).next().is_some()
     }
 
@@ -148,7 +158,12 @@ fn range_holds(
     let (Some(date), Some(modified)) = (date, modified) else { return false };
     // §8.8.2.2: a date is a strong validator only where it is clear that nothing was changed again
     // in the same second.
-    date == modified && now.duration_since(modified).is_ok_and(|age| age >= STRONG_DATE_AGE)
+    date == modified && is_settled(modified, now)
+}
+
+/// Whether a date of modification is a strong validator by now (§8.8.2.2).
+pub fn is_settled(modified: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(modified).is_ok_and(|age| age >= STRONG_DATE_AGE)
 }
 
 /// How old a modification must be for its date to tell versions apart.

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE,
-    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED, RANGE, TRAILER, VARY,
+    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED, RANGE, TRAILER,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, response};
 
@@ -19,6 +19,7 @@ use super::coding::{self, Coding};
 use super::condition::{Decision, EntityTag, Validators, Wanted, evaluate, whole_seconds};
 use super::disposition::content_type;
 use super::file_body::{FileBody, Part, Readers, read_small};
+use super::finish::head;
 use super::range::{self, Selection};
 use crate::files::{self, Deletion, Links, OpenError, Opened};
 
@@ -52,7 +53,7 @@ impl Source {
         // What is to be deleted is the file that was named.
         let precompressed = self.precompressed && self.deletion.is_none();
         if precompressed {
-            for candidate in coding::accepted(wanted.values(&ACCEPT_ENCODING)) {
+            for candidate in coding::accepted(wanted.values(&ACCEPT_ENCODING), Coding::ALL) {
                 let path = format!("{}{}", self.path, candidate.suffix());
                 let Ok(coded) = files::open(&self.folder, &path, self.links).await else {
                     continue;
@@ -117,7 +118,7 @@ impl FileReply {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.token()));
         }
         if self.varies {
-            vary(headers);
+            head::vary(headers);
         }
         let reads = matches!(self.wanted.method, Method::GET | Method::HEAD);
         if head.status != StatusCode::OK || !reads {
@@ -132,8 +133,7 @@ impl FileReply {
                 return without_content(head);
             }
             Decision::PreconditionFailed => {
-                head.status = StatusCode::PRECONDITION_FAILED;
-                return without_content(head);
+                return refused(head, StatusCode::PRECONDITION_FAILED);
             }
             Decision::Proceed { ranges: false } => Selection::Whole,
             Decision::Proceed { ranges: true } => {
@@ -145,8 +145,7 @@ impl FileReply {
             Selection::Unsatisfiable => {
                 let range = range::unsatisfied_range(self.opened.size);
                 head.headers.insert(CONTENT_RANGE, range);
-                head.status = StatusCode::RANGE_NOT_SATISFIABLE;
-                without_content(head)
+                refused(head, StatusCode::RANGE_NOT_SATISFIABLE)
             }
             Selection::Parts(parts) => self.partial(head, parts),
         }
@@ -257,24 +256,15 @@ impl FileReply {
     }
 }
 
-/// Adds `accept-encoding` to `vary`.
-fn vary(headers: &mut HeaderMap) {
-    let names = |value: &HeaderValue| {
-        value.as_bytes().split(|&byte| byte == b',').any(|name| {
-            let name = name.trim_ascii();
-            name == b"*" || name.eq_ignore_ascii_case(ACCEPT_ENCODING.as_str().as_bytes())
-        })
-    };
-    if !headers.get_all(VARY).iter().any(names) {
-        headers.append(VARY, HeaderValue::from_static("accept-encoding"));
-    }
+/// A response that carries none of the file, and tells nobody else so.
+fn refused(mut head: response::Parts, status: StatusCode) -> Response<ResponseBody> {
+    head::refused(&mut head, status);
+    Response::from_parts(head, ResponseBody::empty())
 }
 
-/// A response that carries none of the file: §15.4.5 for 304, a body of nothing for 412 and 416.
+/// A response that carries none of the file: §15.4.5 for 304.
 fn without_content(mut head: response::Parts) -> Response<ResponseBody> {
-    for name in [CONTENT_TYPE, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE] {
-        head.headers.remove(name);
-    }
+    head::without_content(&mut head.headers);
     Response::from_parts(head, ResponseBody::empty())
 }
 
@@ -421,24 +411,5 @@ mod tests {
 
         let told = httpdate::fmt_http_date(now);
         assert_eq!(response.headers()["last-modified"], told.as_str());
-    }
-
-    #[test]
-    fn vary_is_said_once() {
-        for (given, expected) in [
-            (None, "accept-encoding"),
-            (Some("cookie"), "cookie|accept-encoding"),
-            (Some("Accept-Encoding, cookie"), "Accept-Encoding, cookie"),
-            (Some("*"), "*"),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.extend(given.map(|value| (VARY, HeaderValue::from_static(value))));
-
-            vary(&mut headers);
-
-            let values: Vec<_> =
-                headers.get_all(VARY).iter().map(|value| value.to_str().unwrap()).collect();
-            assert_eq!(values.join("|"), expected);
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
 use http::header::LINK;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
 use super::push::{MAX_PUSHES, Promise, PushSource};
@@ -50,7 +50,7 @@ struct State {
     /// The final head is on its way.
     over: bool,
     taken: usize,
-    queue: VecDeque<HeaderMap>,
+    queue: VecDeque<(StatusCode, HeaderMap)>,
     pushed: usize,
     promises: VecDeque<Promise>,
     waker: Option<Waker>,
@@ -111,6 +111,28 @@ impl Interim {
         if links.iter().map(|link| link.as_ref().len()).sum::<usize>() > MAX_INTERIM_BYTES {
             return Err(Unsent::TooMany);
         }
+        self.send(StatusCode::EARLY_HINTS, fields)
+    }
+
+    /// Passes an interim response on that somebody else made, but 100 and 101, which concern its own
+    /// connection. Fields of that connection are to be taken off before.
+    ///
+    /// # Errors
+    /// Nothing was sent, and why.
+    pub fn relay(&self, status: StatusCode, fields: HeaderMap) -> Result<(), Unsent> {
+        if !status.is_informational()
+            || matches!(status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS)
+        {
+            return Err(Unsent::Invalid);
+        }
+        let bytes = fields.iter().map(|(name, value)| name.as_str().len() + value.len());
+        if bytes.sum::<usize>() > MAX_INTERIM_BYTES {
+            return Err(Unsent::TooMany);
+        }
+        self.send(status, fields)
+    }
+
+    fn send(&self, status: StatusCode, fields: HeaderMap) -> Result<(), Unsent> {
         let mut state = self.state.lock();
         if let Some(why) = state.closed {
             return Err(why);
@@ -119,7 +141,7 @@ impl Interim {
             return Err(Unsent::TooMany);
         }
         state.taken += 1;
-        state.queue.push_back(fields);
+        state.queue.push_back((status, fields));
         state.wake();
         Ok(())
     }
@@ -130,11 +152,11 @@ impl Interim {
         self.state.lock().promises.pop_front()
     }
 
-    /// For the connection: the next head's fields. Woken by promises too.
-    pub(in crate::http) fn poll_next(&self, cx: &Context<'_>) -> Poll<HeaderMap> {
+    /// For the connection: the next head. Woken by promises too.
+    pub(in crate::http) fn poll_next(&self, cx: &Context<'_>) -> Poll<(StatusCode, HeaderMap)> {
         let mut state = self.state.lock();
-        if let Some(fields) = state.queue.pop_front() {
-            return Poll::Ready(fields);
+        if let Some(head) = state.queue.pop_front() {
+            return Poll::Ready(head);
         }
         let takes_more = state.closed.is_none() || (self.source.is_some() && !state.over);
         if takes_more && !state.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
@@ -185,9 +207,24 @@ mod tests {
 
     fn poll(interim: &Interim) -> Option<HeaderMap> {
         match interim.poll_next(&Context::from_waker(Waker::noop())) {
-            Poll::Ready(fields) => Some(fields),
+            Poll::Ready((_, fields)) => Some(fields),
             Poll::Pending => None,
         }
+    }
+
+    #[test]
+    fn what_others_sent_ahead_is_passed_on_with_its_status() {
+        let interim = Interim::new(true);
+        let fields = HeaderMap::from_iter([(LINK, HeaderValue::from_static(PRELOAD))]);
+
+        for status in [100, 101, 200] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(interim.relay(status, fields.clone()), Err(Unsent::Invalid), "{status}");
+        }
+        assert_eq!(interim.relay(StatusCode::PROCESSING, fields.clone()), Ok(()));
+        let next = interim.poll_next(&Context::from_waker(Waker::noop()));
+
+        assert_eq!(next, Poll::Ready((StatusCode::PROCESSING, fields)));
     }
 
     #[test]

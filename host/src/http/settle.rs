@@ -3,27 +3,29 @@
 //! A guest gives its head first and its body in the turns of its event loop that follow. Sent at once,
 //! the head would be a write (a packet, a TLS record) of its own, and even the shortest body would go
 //! out in chunks, because nobody knew its length. So the body gets a few turns: one that is complete
-//! by then is sent with its length and its head, and one that is not begins a few microseconds later.
+//! by then is sent with its length and its head, and can have a tag, parts and a coding; one that is not
+//! begins a few microseconds later.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::{BodyError, BoxedBody, ResponseBody};
 
 /// Turns of the connection's task that a body has: one for its bytes, one for its end, one to spare.
 const TURNS: usize = 3;
-/// A first chunk of this size is worth a write of its own, and more will follow.
-const LARGE: usize = 16 * 1024;
+/// Bytes up to which a body is waited for.
+pub const SETTLED: usize = 64 * 1024;
 
 /// The same body, complete where it is so within a few turns.
 pub async fn settle(mut body: BoxedBody) -> ResponseBody {
     let mut front = VecDeque::new();
     let mut turns = 0;
+    let mut bytes = 0;
     let complete = poll_fn(|cx| {
         loop {
             match body.as_mut().poll_frame(cx) {
@@ -37,9 +39,11 @@ pub async fn settle(mut body: BoxedBody) -> ResponseBody {
                 Poll::Ready(None) => return Poll::Ready(true),
                 Poll::Ready(Some(frame)) => {
                     let data = frame.as_ref().ok().and_then(Frame::data_ref).map(Bytes::len);
-                    let begins = front.is_empty() && data.is_some_and(|bytes| bytes < LARGE);
+                    bytes += data.unwrap_or(0);
+                    // Pieces are counted like bytes, for those without any.
+                    bytes += 1;
                     front.push_back(frame);
-                    if !begins {
+                    if data.is_none() || bytes > SETTLED {
                         return Poll::Ready(false);
                     }
                     if body.is_end_stream() {
@@ -53,10 +57,13 @@ pub async fn settle(mut body: BoxedBody) -> ResponseBody {
     if !complete {
         return ResponseBody::stream(Box::pin(Begun { front, rest: body }));
     }
-    match front.pop_front().map(|frame| frame.map(Frame::into_data)) {
-        Some(Ok(Ok(data))) => ResponseBody::full(data),
-        _ => ResponseBody::empty(),
-    }
+    let mut pieces = front.into_iter().filter_map(|frame| frame.ok()?.into_data().ok());
+    let Some(first) = pieces.next() else { return ResponseBody::empty() };
+    let Some(second) = pieces.next() else { return ResponseBody::full(first) };
+    let mut whole = BytesMut::with_capacity(bytes);
+    whole.extend([first, second]);
+    whole.extend(pieces);
+    ResponseBody::full(whole)
 }
 
 /// A body whose first frames were taken from it.
@@ -128,6 +135,22 @@ mod tests {
 
         assert_eq!(body.size_hint().exact(), Some(5));
         assert_eq!(body.collect().await.unwrap().to_bytes(), "hello");
+    }
+
+    #[tokio::test]
+    async fn pieces_that_come_at_once_are_one_body() {
+        let body = settle(slow(vec![data("hel"), data(""), data("lo")], 0)).await;
+
+        assert_eq!(body.bytes().as_deref(), Some(&b"hello"[..]));
+    }
+
+    #[tokio::test]
+    async fn a_long_body_is_not_waited_for() {
+        let half = || Ok(Frame::data(Bytes::from(vec![b'x'; SETTLED / 2])));
+        let body = settle(slow(vec![half(), half(), half()], 0)).await;
+
+        assert_eq!(body.bytes(), None);
+        assert_eq!(body.collect().await.unwrap().to_bytes().len(), SETTLED / 2 * 3);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll as Polled, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -228,10 +229,19 @@ impl Hub {
         let durable = self.core.lock().is_durable(&draft);
         let own = draft.content().id.as_ref().map(ToString::to_string);
         if !durable {
-            let mut core = self.core.lock();
-            let event = core.publish(draft, now());
-            self.spread(&event);
-            return Ok(own.unwrap_or_else(|| event.id().to_string()));
+            let mut wake = Vec::new();
+            let id = {
+                let mut core = self.core.lock();
+                let event = core.publish(draft, now());
+                self.spread(&event, &mut wake);
+                own.unwrap_or_else(|| event.id().to_string())
+            };
+            if !wake.is_empty() {
+                wake.drain(..).for_each(Waker::wake);
+                // Those few are sent it before the publisher, who may do much more, goes on.
+                behind_the_woken().await;
+            }
+            return Ok(id);
         }
         let hub = Arc::clone(self);
         let written = record::write(&draft);
@@ -268,6 +278,19 @@ impl Hub {
 
     /// Gives events that are on disk their places: those of another process, then ours.
     fn deliver(&self, foreign: Foreign, own: Option<(u64, Draft, u64)>) -> Option<EventId> {
+        let mut wake = Vec::new();
+        let id = self.place(foreign, own, &mut wake);
+        // Without the lock.
+        wake.drain(..).for_each(Waker::wake);
+        id
+    }
+
+    fn place(
+        &self,
+        foreign: Foreign,
+        own: Option<(u64, Draft, u64)>,
+        wake: &mut Vec<Waker>,
+    ) -> Option<EventId> {
         let mut core = self.core.lock();
         for run in foreign.runs {
             core.know_run(Run(run));
@@ -277,7 +300,7 @@ impl Hub {
             match record::read(&written.event) {
                 Ok(draft) => {
                     if let Some(event) = core.deliver(written.number, draft, written.at, now()) {
-                        self.spread(&event);
+                        self.spread(&event, wake);
                     }
                 }
                 Err(error) => {
@@ -288,14 +311,15 @@ impl Hub {
         }
         let (number, draft, at) = own?;
         let event = core.deliver(number, draft, at, now())?;
-        self.spread(&event);
+        self.spread(&event, wake);
         Some(event.id())
     }
 
-    /// Under the core's lock, so that every core gets events in their order.
-    fn spread(&self, event: &Arc<Event>) {
+    /// Under the core's lock, so that every core gets events in their order. `wake` gets those who are
+    /// to be woken without it.
+    fn spread(&self, event: &Arc<Event>, wake: &mut Vec<Waker>) {
         for shard in &self.shards {
-            shard.put(event);
+            shard.put(event, wake);
         }
     }
 
@@ -390,6 +414,20 @@ impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub").finish_non_exhaustive()
     }
+}
+
+/// Ready when the tasks have had a turn that were woken on this core before.
+async fn behind_the_woken() {
+    let mut is_behind = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut is_behind, true) {
+            return Polled::Ready(());
+        }
+        // Not tokio's, behind which all others would go.
+        cx.waker().wake_by_ref();
+        Polled::Pending
+    })
+    .await;
 }
 
 /// Milliseconds since 1970.

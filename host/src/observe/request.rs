@@ -221,6 +221,11 @@ impl RequestGuard {
         self.shard = Some(shard);
     }
 
+    /// Since the request's head was here.
+    pub fn elapsed(&self) -> std::time::Duration {
+        self.started.elapsed()
+    }
+
     /// What the cache did for the request.
     pub fn cached(&self, outcome: Cached) {
         if let Some(shard) = &self.shard {

@@ -21,8 +21,9 @@ use super::manifest::Mode;
 
 /// Time between two epochs while guests run: the resolution at which a spinning guest is noticed.
 pub const TICK: Duration = Duration::from_millis(1);
-/// Ticks without a guest call before the ticker slows down.
-const QUIET_TICKS: u32 = 64;
+/// Ticks without a guest call before the ticker slows down: a schedule that is called ten times a second
+/// does not keep it awake.
+const QUIET_TICKS: u32 = 16;
 /// Time between two epochs while nothing runs. A call that starts wakes the ticker.
 const QUIET_TICK: Duration = Duration::from_millis(250);
 

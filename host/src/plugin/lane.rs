@@ -218,12 +218,14 @@ impl Future for DriverFuture {
         driver.clock.touch();
         driver.worked |= driver.worker.in_flight() > 0;
         let begun = driver.guest.begin_poll();
-        // Threads of low priority wait for the CPU: only what they used of it counts.
-        let cpu_begun = heavy.then(thread_cpu_time);
+        let cpu_begun = thread_cpu_time();
         let polled = catch_unwind(AssertUnwindSafe(|| driver.work.as_mut().poll(cx)));
-        let used = match cpu_begun {
-            Some(cpu_begun) => thread_cpu_time().saturating_sub(cpu_begun),
-            None => begun.elapsed(),
+        // Threads wait for the CPU, those of low priority and all of a crowded machine: only what they
+        // used of it counts.
+        let elapsed = begun.elapsed();
+        let used = match elapsed < SLICE && !heavy {
+            true => elapsed,
+            false => thread_cpu_time().saturating_sub(cpu_begun),
         };
         match polled {
             Ok(Poll::Ready(())) => return Poll::Ready(Outcome::Ended),

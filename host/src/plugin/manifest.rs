@@ -104,6 +104,8 @@ pub struct StaticRoute {
 pub struct Capabilities {
     /// Origins it may send requests to, as written (`scheme://host[:port]`).
     pub outbound: Vec<String>,
+    /// Its requests may name another authority in `Host` than the origin's own.
+    pub outbound_host: bool,
     /// Folders it may open.
     pub files: Vec<FileGrant>,
     /// Names of environment variables it may see.
@@ -283,6 +285,7 @@ impl Manifest {
         }
         manifest.capabilities = Capabilities {
             outbound: capabilities.outbound,
+            outbound_host: capabilities.outbound_host,
             env: capabilities.env,
             registry: capabilities.registry,
             metrics: capabilities.metrics,
@@ -430,6 +433,8 @@ struct RawCapabilities {
     outbound: Vec<String>,
     #[serde(default)]
     files: BTreeMap<String, String>,
+    #[serde(default, rename = "outbound-host")]
+    outbound_host: bool,
     #[serde(default)]
     keyvalue: bool,
     #[serde(default)]

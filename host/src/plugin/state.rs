@@ -226,12 +226,14 @@ impl HostState {
         // 0.3 calls end with their body, which nothing tells the store.
         self.calls.retain(|other| !other.is_over());
         self.calls.push(Arc::clone(call));
+        self.hooks.serves(&self.calls);
         self.attribute_output();
     }
 
     /// Ends a call.
     pub fn end_call(&mut self, call: &Arc<Call>) {
         self.calls.retain(|other| !Arc::ptr_eq(other, call));
+        self.hooks.serves(&self.calls);
         self.attribute_output();
     }
 

@@ -79,6 +79,13 @@ impl Lease {
         })
     }
 
+    /// The upstream keeps the connection open for no longer once it rests.
+    pub(super) fn rest_at_most(&mut self, rest: Option<Duration>) {
+        if let Some(Hold::Whole(connection)) = &mut self.hold {
+            connection.rest = rest;
+        }
+    }
+
     /// Gives the connection back after a complete exchange.
     pub(super) fn finish(mut self) {
         match self.hold.take() {

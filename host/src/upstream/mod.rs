@@ -3,7 +3,8 @@
 //! [`OutboundGrants`] says what a plugin may reach, `address` what a name may lead to, `pool` keeps
 //! connections, `connect` opens them, `request` and `body` are what goes through. Beside `http/`,
 //! only this module names hyper, h2 and rustls, for the client's side. It follows no redirect, keeps
-//! no cookie, decodes nothing and retries only what was never sent: all that is the guest's choice.
+//! no cookie, decodes nothing and retries only what was never sent, or lost on a connection that the
+//! upstream closed meanwhile and safe to send again: all else is the guest's choice.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub use connect::Roots;
 pub use error::{BoxError, UpstreamError};
 pub use grants::{GrantError, GrantFault, OutboundGrants};
 pub use outgoing::UpstreamRequestBody;
+pub use request::{Forwarding, OnInterim};
 
 use crate::drain::Drain;
 use address::{LookUp, SystemLookUp};
@@ -158,6 +160,7 @@ impl Upstream {
         let between_bytes = clamped(timeouts.between_bytes, BETWEEN_BYTES_TIMEOUT);
 
         let (prepared, mut request) = Prepared::new(request, &origin)?;
+        let mut spare = prepared.copy(&request);
         let deadline = Instant::now() + connect;
         for _ in 0..MAX_ATTEMPTS {
             let mut lease = self.pool.lease(&origin, deadline).await?;
@@ -166,7 +169,15 @@ impl Upstream {
                 Ok(response) => return accept(response, lease, between_bytes),
                 // The pooled connection was closed meanwhile and took nothing.
                 Err(Unanswered { unsent: Some(unsent), .. }) if lease.is_reused => request = unsent,
-                Err(Unanswered { error, .. }) => return Err(error),
+                // It was closed while it took the request (RFC 9112 §9.3.1); once is bad luck.
+                Err(Unanswered { error, .. }) => match spare.take() {
+                    Some(again)
+                        if lease.is_reused && error == UpstreamError::ConnectionTerminated =>
+                    {
+                        request = again;
+                    }
+                    _ => return Err(error),
+                },
             }
         }
         Err(UpstreamError::ConnectionTerminated)
@@ -213,10 +224,11 @@ async fn exchange(
 /// Checks and cleans a response head.
 fn accept(
     response: Response<Incoming>,
-    lease: Lease,
+    mut lease: Lease,
     between_bytes: Duration,
 ) -> Result<Response<UpstreamBody>, UpstreamError> {
     let (mut parts, incoming) = response.into_parts();
+    lease.rest_at_most(request::keep_alive(&parts.headers));
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(UpstreamError::UpgradeFailed);
     }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -96,6 +97,12 @@ impl Outgoing {
             outgoing.peek()?;
         }
         Ok(outgoing)
+    }
+
+    /// The body of a request without content.
+    pub(super) fn nothing(upload: Arc<Upload>) -> Self {
+        let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+        Self { body, first: None, expected: None, sent: 0, done: true, upload }
     }
 
     /// Takes the first frame if it is already there: a body of unknown length that turns out to be

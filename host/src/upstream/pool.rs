@@ -14,6 +14,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use parking_lot::Mutex;
@@ -72,6 +73,15 @@ pub(super) struct Connection {
     pub(super) driver: AbortHandle,
     runtime: Id,
     idle_since: Instant,
+    /// How long the upstream lets it rest, where it said so.
+    pub(super) rest: Option<Duration>,
+}
+
+impl Connection {
+    /// When it has rested for too long.
+    fn rests_until(&self, idle_timeout: Duration) -> Instant {
+        self.idle_since + self.rest.map_or(idle_timeout, |rest| rest.min(idle_timeout))
+    }
 }
 
 struct Multiplexed {
@@ -231,7 +241,9 @@ impl Entry {
         }
         while let Some(at) = self.idle.iter().rposition(|idle| is_wanted(idle.runtime)) {
             let idle = self.idle.remove(at);
-            if idle.sender.is_ready() {
+            if idle.sender.is_ready()
+                && Instant::now() < idle.rests_until(shared.settings.idle_timeout)
+            {
                 return Some(Lease::new(shared, origin, true, Hold::Whole(idle)));
             }
             discarded.push(idle);
@@ -253,7 +265,7 @@ impl Shared {
                 if let Some(entry) = state.origins.get_mut(origin) {
                     entry.speaks_http1 = true;
                 }
-                Hold::Whole(Connection { sender, driver, runtime, idle_since })
+                Hold::Whole(Connection { sender, driver, runtime, idle_since, rest: None })
             }
             Sender::Http2(sender) => {
                 if let Some(entry) = state.origins.get_mut(origin) {
@@ -336,26 +348,26 @@ impl Shared {
         let timeout = self.settings.idle_timeout;
         let is_draining = self.drain.is_draining();
         let now = Instant::now();
-        let is_over = |since: Instant| is_draining || now >= since + timeout;
+        let is_over = |until: Instant| is_draining || now >= until;
         let mut closed = (Vec::new(), Vec::new());
         let mut state = self.state.lock();
-        let mut oldest: Option<Instant> = None;
+        let mut next: Option<Instant> = None;
         for entry in state.origins.values_mut() {
-            closed.0.extend(entry.idle.extract_if(.., |idle| is_over(idle.idle_since)));
+            closed.0.extend(entry.idle.extract_if(.., |idle| is_over(idle.rests_until(timeout))));
             closed.1.extend(
                 entry
                     .multiplexed
-                    .extract_if(.., |idle| idle.streams == 0 && is_over(idle.idle_since)),
+                    .extract_if(.., |idle| idle.streams == 0 && is_over(idle.idle_since + timeout)),
             );
-            let whole = entry.idle.iter().map(|idle| idle.idle_since);
+            let whole = entry.idle.iter().map(|idle| idle.rests_until(timeout));
             let shared = entry.multiplexed.iter().filter(|connection| connection.streams == 0);
-            let left = whole.chain(shared.map(|connection| connection.idle_since)).min();
-            oldest = [oldest, left].into_iter().flatten().min();
+            let left = whole.chain(shared.map(|connection| connection.idle_since + timeout)).min();
+            next = [next, left].into_iter().flatten().min();
         }
-        state.is_sweeping = oldest.is_some();
+        state.is_sweeping = next.is_some();
         // A connection closes when its last sender is dropped; not under the lock.
         drop(state);
         drop(closed);
-        oldest.map(|since| since + timeout)
+        next
     }
 }

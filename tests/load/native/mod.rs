@@ -3,7 +3,8 @@
 //! HTTP/2, rustls with ring, quinn and h3. It defends itself against nothing: it is for this
 //! benchmark only.
 //!
-//! `/` answers 14 bytes, `/download` 1 GiB in chunks of 64 KiB, `/upload` takes whatever comes.
+//! `/` answers 14 bytes, `/bytes/N` N of them (at most 10,240) that may be kept for an hour, `/download`
+//! 1 GiB in chunks of 64 KiB, `/upload` takes whatever comes.
 
 #![expect(clippy::disallowed_methods, reason = "a server that is killed needs no drain")]
 
@@ -16,7 +17,8 @@ use std::task::{Context, Poll};
 
 use anyhow::Result;
 use bytes::{Buf, Bytes};
-use http::{Request, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -29,6 +31,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 const HELLO: &[u8] = b"Hello, world!\n";
+/// What `/bytes/N` is a part of.
+static BYTES: [u8; 10_240] = [b'x'; 10_240];
 const CHUNK: usize = 64 * 1024;
 const DOWNLOAD: u64 = 1 << 30;
 const BACKLOG: i32 = 4096;
@@ -191,6 +195,15 @@ async fn serve<T: Read + Write + Unpin + Send + 'static>(io: T, is_h2: bool) {
 
 async fn answer(request: Request<Incoming>) -> Response<Answer> {
     match request.uri().path() {
+        path if path.starts_with("/bytes/") => {
+            let asked = path["/bytes/".len()..].parse().unwrap_or(BYTES.len());
+            let bytes = Bytes::from_static(&BYTES[..asked.min(BYTES.len())]);
+            let mut response = Response::new(Answer::Hello(Some(bytes)));
+            let fields = response.headers_mut();
+            fields.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+            fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            response
+        }
         "/download" => Response::new(Answer::Download { left: DOWNLOAD }),
         "/upload" => {
             let mut body = request.into_body();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+mod cache;
 mod generators;
 mod h3_client;
 mod machine;
@@ -66,6 +67,12 @@ struct Options {
     /// The folder of test guests; `target/guests` by default.
     #[arg(long, env = "WHARF_GUESTS")]
     guests: Option<PathBuf>,
+    /// Of `cache` only these; all by default.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    cache_parts: Vec<cache::Part>,
+    /// How long `cache` loads the server with random entries, in minutes.
+    #[arg(long, default_value_t = 0.5)]
+    minutes: f64,
     /// Of `realtime` only these; all by default.
     #[arg(long, value_enum, value_delimiter = ',')]
     parts: Vec<realtime::Part>,
@@ -90,6 +97,7 @@ enum Name {
     Transfers,
     Files,
     Realtime,
+    Cache,
 }
 
 fn main() -> ExitCode {
@@ -118,6 +126,7 @@ fn main() -> ExitCode {
             Name::Transfers => transfer::transfers(&options),
             Name::Files => transfer::files(&options),
             Name::Realtime => realtime::realtime(&options),
+            Name::Cache => cache::cache(&options),
         };
         if ended(measured) != ExitCode::SUCCESS {
             code = ExitCode::FAILURE;

@@ -12,10 +12,10 @@ use crate::report::{self, Row, figure, median, say};
 use crate::servers::{Server, guest, guest_path};
 
 /// One server in a comparison.
-struct Contender {
-    name: &'static str,
-    server: Server,
-    path: &'static str,
+pub(crate) struct Contender {
+    pub(crate) name: &'static str,
+    pub(crate) server: Server,
+    pub(crate) path: &'static str,
 }
 
 const REUSE: &str = "[instances]\nmode = \"reuse\"\n";
@@ -33,7 +33,7 @@ pub(crate) fn places(options: &Options) -> (Place, Place) {
 }
 
 /// Runs one generator against each in turn, round after round.
-fn compare(
+pub(crate) fn compare(
     options: &Options,
     title: &str,
     generator: Generator,

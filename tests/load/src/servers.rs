@@ -190,6 +190,10 @@ impl Server {
         Ok(())
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The plugin folder.
     pub(crate) fn plugins(&self) -> PathBuf {
         self.dir.path().join("plugins")
@@ -205,7 +209,7 @@ impl Server {
         machine::family(self.child.id()).into_iter().map(machine::cpu_us).sum()
     }
 
-    fn pss_kib(&self) -> Result<u64> {
+    pub(crate) fn pss_kib(&self) -> Result<u64> {
         machine::family(self.child.id()).into_iter().map(machine::pss_kib).sum()
     }
 

@@ -18,7 +18,7 @@ const PLUGIN: &str = "plugins/hello-js";
 /// The helpers that an app imports.
 const SDK: &str = "guest-sdk/js";
 /// The server's interfaces that the helpers import, and those that an app exports.
-const INTERFACES: [&str; 5] = ["exchange", "hub", "sse", "websocket", "websocket-events"];
+const INTERFACES: [&str; 6] = ["cache", "exchange", "hub", "sse", "websocket", "websocket-events"];
 /// What is installed, by name in that folder.
 const PACKAGES: [&str; 2] = ["package.json", "package-lock.json"];
 

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::run::{cargo, command, line, run, say, step};
 
 pub mod c;
+pub mod cache_tests;
 pub mod checks;
 pub mod clients;
 pub mod debian;
@@ -29,6 +30,7 @@ cargo xtask test [--quick]   every check, as CI runs them; --quick without doc a
 cargo xtask guests           build the sample plugins into their folders below plugins/
 cargo xtask guests --tests   build the guests of the integration tests into target/guests
 cargo xtask clients          make sure of the clients that the integration tests drive
+cargo xtask cache-tests      run the public suite for HTTP caches through plugins/proxy
 cargo xtask bench [NAME]     run the load tests, or one of them
 
 Guests are built with rustup's wasm32-wasip2 where it can be had, else with Debian's toolchain, made
@@ -73,6 +75,7 @@ fn dispatch(arguments: &[&str]) -> Result<Known> {
         ["guests"] => guests::plugins(root)?,
         ["guests", "--tests"] => guests::for_tests(root)?,
         ["clients"] => clients::ready(root)?,
+        ["cache-tests", rest @ ..] => cache_tests::cache_tests(root, target, rest)?,
         ["bench", rest @ ..] => bench(root, rest)?,
         ["help" | "--help" | "-h"] => println!("{USAGE}"),
         _ => return Ok(Known::Nothing),

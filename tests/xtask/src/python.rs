@@ -16,7 +16,8 @@ const WORLD: &str = "plugin";
 /// The package that an app imports, in this folder.
 const SDK: &str = "guest-sdk/python";
 /// The server's interfaces that the package imports, and those that an app exports.
-const INTERFACES: [&str; 8] = [
+const INTERFACES: [&str; 9] = [
+    "cache",
     "exchange",
     "hub",
     "hub-async",

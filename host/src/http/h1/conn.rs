@@ -27,7 +27,7 @@ use super::decode::Decoder;
 use super::inbound::Inbound;
 use super::output::{Output, sends_files};
 use super::parse::{self, HeadScanner};
-use super::respond::{Asked, Framing, Kept, write_early_hints, write_head, write_switch_head};
+use super::respond::{Asked, Framing, Kept, write_head, write_interim, write_switch_head};
 use super::timer::{DrainWatch, Timer};
 use super::{LINGER_BYTES, LINGER_TIMEOUT, READ_AHEAD};
 use crate::drain::Drain;
@@ -435,8 +435,8 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<'_, IO> {
     {
         if let Phase::Handling(future) = &mut exchange.phase {
             let polled = future.as_mut().poll(cx);
-            while let Poll::Ready(fields) = exchange.interim.poll_next(cx) {
-                write_early_hints(self.output.head(), &fields);
+            while let Poll::Ready((status, fields)) = exchange.interim.poll_next(cx) {
+                write_interim(self.output.head(), status, &fields);
             }
             let Poll::Ready(response) = polled else { return Ok(()) };
             exchange.interim.close();

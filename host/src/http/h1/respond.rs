@@ -86,9 +86,13 @@ fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Writes a head of `103 Early Hints` (RFC 8297 §2).
-pub(super) fn write_early_hints(out: &mut Vec<u8>, fields: &HeaderMap) {
-    out.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\n");
+/// Writes the head of an interim response (RFC 9110 §15.2), for example of 103 (RFC 8297 §2).
+pub(super) fn write_interim(out: &mut Vec<u8>, status: StatusCode, fields: &HeaderMap) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
     for (name, value) in fields {
         write_field(out, name, value);
     }

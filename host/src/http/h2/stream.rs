@@ -204,9 +204,9 @@ async fn handle<H: Handle>(
             while let Some(promise) = interim.next_promise() {
                 watch.pushes.promise(respond, promise);
             }
-            let Poll::Ready(fields) = hints else { break };
+            let Poll::Ready((status, fields)) = hints else { break };
             let mut head = Response::new(());
-            *head.status_mut() = StatusCode::EARLY_HINTS;
+            *head.status_mut() = status;
             *head.headers_mut() = fields;
             respond.send_informational(head)?;
         }

@@ -311,8 +311,8 @@ async fn answer<H: Handle, S: Future<Output = Stopped> + Unpin>(
         let next = poll_fn(|cx| match handling.as_mut().poll(cx) {
             Poll::Ready(response) => Poll::Ready(Ok(Next::Final(response))),
             Poll::Pending => {
-                if let Poll::Ready(fields) = interim.poll_next(cx) {
-                    return Poll::Ready(Ok(Next::Hints(fields)));
+                if let Poll::Ready(head) = interim.poll_next(cx) {
+                    return Poll::Ready(Ok(Next::Interim(head)));
                 }
                 if wants_continue && watch.poll_body_wanted(cx).is_ready() {
                     return Poll::Ready(Ok(Next::Continue));
@@ -324,16 +324,15 @@ async fn answer<H: Handle, S: Future<Output = Stopped> + Unpin>(
             Next::Final(response) => {
                 interim.close();
                 // Queued in the same turn as the answer.
-                while let Poll::Ready(fields) =
-                    poll_fn(|cx| Poll::Ready(interim.poll_next(cx))).await
+                while let Poll::Ready(head) = poll_fn(|cx| Poll::Ready(interim.poll_next(cx))).await
                 {
-                    hint(out, &fields, limits).await?;
+                    ahead(out, &head, limits).await?;
                 }
                 // A handler that met a malformed body may have an answer all the same.
                 watch.check()?;
                 break response;
             }
-            Next::Hints(fields) => hint(out, &fields, limits).await?,
+            Next::Interim(head) => ahead(out, &head, limits).await?,
             // RFC 9110 §10.1.1: only now is it known that the body is wanted.
             Next::Continue => {
                 wants_continue = false;
@@ -371,15 +370,19 @@ async fn answer<H: Handle, S: Future<Output = Stopped> + Unpin>(
     respond(out, watch, &method, response, limits).await
 }
 
-async fn hint(out: &mut Outgoing, fields: &HeaderMap, limits: &Limits) -> Result<(), Fault> {
+async fn ahead(
+    out: &mut Outgoing,
+    (status, fields): &(StatusCode, HeaderMap),
+    limits: &Limits,
+) -> Result<(), Fault> {
     let mut head = BytesMut::new();
-    message::put_interim(StatusCode::EARLY_HINTS, fields, &mut head);
+    message::put_interim(*status, fields, &mut head);
     out.write(&mut [head.freeze()], limits).await
 }
 
 enum Next {
-    /// Fields of a `103 Early Hints`.
-    Hints(HeaderMap),
+    /// A head ahead of the final one.
+    Interim((StatusCode, HeaderMap)),
     /// The body is being read by a handler whose client waits for that.
     Continue,
     /// The handler has answered.

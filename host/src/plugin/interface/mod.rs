@@ -8,6 +8,7 @@ use wasmtime_wasi_config::WasiConfig;
 
 use super::state::HostState;
 
+mod cache;
 pub mod exchange;
 mod exchange_async;
 mod files;

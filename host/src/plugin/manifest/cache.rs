@@ -10,15 +10,20 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 use serde::Deserialize;
-use wharf_cache::{KeyRules, Options};
+use wharf_cache::options::Heuristic;
+use wharf_cache::{KeyRules, Options, SetCookie};
 
 use crate::config::nearest_key;
-use crate::config::policies::{NamedPolicies, Policy};
+use crate::config::policies::NamedPolicies;
 use crate::config::units::{DurationValue, SizeValue, show_size};
+use crate::http::finish::{Compress, FinishPolicy};
 use crate::route::Pattern;
 
 /// Bytes of the largest body that is stored.
 pub const DEFAULT_CACHE_LARGEST: u64 = 16 << 20;
+/// Where a manifest turns it on: what says nothing of freshness, but when it was changed last, is fresh
+/// for a tenth of the time since, at most a day (RFC 9111 §4.2.2).
+pub const HEURISTIC: Heuristic = Heuristic { percent: 10, limit: Duration::from_secs(86_400) };
 /// Most `[[cache.route]]` of one plugin.
 pub const MAX_CACHE_ROUTES: usize = 64;
 /// Most request fields that tell entries apart.
@@ -52,32 +57,27 @@ pub struct RoutePolicy {
     pub enabled: bool,
     /// Bytes of the largest body that is stored: [`DEFAULT_CACHE_LARGEST`].
     pub largest: u64,
-    /// For answers that say nothing of freshness themselves: none.
-    pub default: Option<Policy>,
-    /// Takes the place of what the answer says: none.
-    pub policy: Option<Policy>,
-    /// Request fields that tell entries apart, beside `Vary`; sorted, each once: none.
-    pub key_headers: Arc<[HeaderName]>,
-    /// Query keys that do not tell entries apart: none.
-    pub ignore_query: Arc<QueryKeys>,
     /// Requests for one missing entry wait for one answer: yes.
     pub collapse: bool,
-    /// The client's own `Cache-Control` counts: yes.
-    pub honour_request: bool,
-    /// How long an error that says nothing of freshness is kept: not at all.
-    pub cache_errors: Duration,
-    /// RFC 5861 §3, where the answer does not say: not at all.
-    pub stale_while_revalidate: Duration,
-    /// RFC 5861 §4, where the answer does not say: not at all.
-    pub stale_if_error: Duration,
     /// Answers tell what the cache did, and how long it took: no.
     pub debug: bool,
-    /// The host may code answers: yes.
-    pub compress: bool,
-    /// The same, as decisions take it.
+    /// Which answers the host may code: those that hold no secrets. Routes that say `true` have
+    /// all coded.
+    pub compress: Compress,
+    /// What decisions are made by: policies, the client's part, errors, stale answers. As
+    /// [`Options::default`].
     pub options: Options,
-    /// The same, as keys are made by it.
+    /// What keys are made by: nothing is ignored, and no field tells entries apart.
     pub key_rules: KeyRules,
+    /// The query keys that do not tell entries apart, as written: routes inherit them.
+    pub ignore_query: Arc<[String]>,
+}
+
+impl RoutePolicy {
+    /// What its answers are finished by.
+    pub fn finish(&self) -> FinishPolicy {
+        FinishPolicy { compress: self.compress, ..FinishPolicy::default() }
+    }
 }
 
 impl Default for RoutePolicy {
@@ -85,67 +85,13 @@ impl Default for RoutePolicy {
         Self {
             enabled: true,
             largest: DEFAULT_CACHE_LARGEST,
-            default: None,
-            policy: None,
-            key_headers: Arc::default(),
-            ignore_query: Arc::default(),
             collapse: true,
-            honour_request: true,
-            cache_errors: Duration::ZERO,
-            stale_while_revalidate: Duration::ZERO,
-            stale_if_error: Duration::ZERO,
             debug: false,
-            compress: true,
+            compress: Compress::Safe,
             options: Options::default(),
             key_rules: KeyRules::default(),
+            ignore_query: Arc::default(),
         }
-    }
-}
-
-impl RoutePolicy {
-    /// Makes what requests take of it.
-    fn prepare(&mut self) -> Result<(), Fault> {
-        let policy = |policy: &Option<Policy>| {
-            let policy = policy.as_ref().map(|policy| wharf_cache::Policy::parse(policy.as_str()));
-            policy.transpose().map_err(|error| ("cache.route.policy", error.to_string()))
-        };
-        self.options = Options {
-            honour_request: self.honour_request,
-            policy: policy(&self.policy)?,
-            default: policy(&self.default)?,
-            errors: self.cache_errors,
-            stale_while_revalidate: self.stale_while_revalidate,
-            stale_if_error: self.stale_if_error,
-            ..Options::default()
-        };
-        let exact = self.ignore_query.exact.iter().map(|key| key.to_string());
-        let beginnings = self.ignore_query.beginnings.iter().map(|key| format!("{key}*"));
-        let ignored: Vec<String> = exact.chain(beginnings).collect();
-        let fields = self.key_headers.iter().cloned();
-        self.key_rules = KeyRules::new(ignored.iter().map(String::as_str), fields)
-            .map_err(|error| ("cache.ignore-query", error.to_string()))?;
-        Ok(())
-    }
-}
-
-/// A set of query keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct QueryKeys {
-    exact: Box<[Box<str>]>,
-    /// Those written with a `*` at the end.
-    beginnings: Box<[Box<str>]>,
-}
-
-impl QueryKeys {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.beginnings.is_empty()
-    }
-
-    /// Whether `key` is one of them: as it is in the query, before the `=`, nothing decoded.
-    pub fn contains(&self, key: &str) -> bool {
-        self.exact.iter().any(|exact| **exact == *key)
-            || self.beginnings.iter().any(|beginning| key.starts_with(&**beginning))
     }
 }
 
@@ -197,6 +143,8 @@ pub(super) struct RawCache {
     ignore_query: Option<Vec<String>>,
     collapse: Option<bool>,
     honour_request: Option<bool>,
+    heuristic: Option<bool>,
+    set_cookie: Option<String>,
     cache_errors: Option<DurationValue>,
     stale_while_revalidate: Option<DurationValue>,
     stale_if_error: Option<DurationValue>,
@@ -217,6 +165,8 @@ struct RawRoute {
     ignore_query: Option<Vec<String>>,
     collapse: Option<bool>,
     honour_request: Option<bool>,
+    heuristic: Option<bool>,
+    set_cookie: Option<String>,
     cache_errors: Option<DurationValue>,
     stale_while_revalidate: Option<DurationValue>,
     stale_if_error: Option<DurationValue>,
@@ -244,6 +194,8 @@ pub(super) fn policies(
         ignore_query,
         collapse,
         honour_request,
+        heuristic,
+        set_cookie,
         cache_errors,
         stale_while_revalidate,
         stale_if_error,
@@ -260,6 +212,8 @@ pub(super) fn policies(
         ignore_query,
         collapse,
         honour_request,
+        heuristic,
+        set_cookie,
         cache_errors,
         stale_while_revalidate,
         stale_if_error,
@@ -338,44 +292,71 @@ fn resolve(
         let cause = format!("is {}, more than `size`, {}", show_size(largest), show_size(size));
         return Err(("cache.largest", cause));
     }
-    let mut policy = RoutePolicy {
+    let fields = match raw.key_headers {
+        None => base.key_rules.fields().to_vec(),
+        Some(names) => key_headers(&names)?,
+    };
+    let ignore_query: Arc<[String]> = match raw.ignore_query {
+        None => Arc::clone(&base.ignore_query),
+        Some(keys) => query_keys(keys)?,
+    };
+    let key_rules = KeyRules::new(ignore_query.iter().map(String::as_str), fields)
+        .map_err(|error| ("cache.ignore-query", error.to_string()))?;
+    let inherited = &base.options;
+    Ok(RoutePolicy {
         enabled: raw.enabled.unwrap_or(base.enabled),
         largest,
-        default: policy("cache.default", raw.default)?.or_else(|| base.default.clone()),
-        policy: policy("cache.route.policy", raw.policy)?,
-        key_headers: match raw.key_headers {
-            None => base.key_headers.clone(),
-            Some(names) => key_headers(&names)?,
-        },
-        ignore_query: match raw.ignore_query {
-            None => base.ignore_query.clone(),
-            Some(keys) => Arc::new(query_keys(&keys)?),
-        },
         collapse: raw.collapse.unwrap_or(base.collapse),
-        honour_request: raw.honour_request.unwrap_or(base.honour_request),
-        cache_errors: time("cache.cache-errors", raw.cache_errors, base.cache_errors)?,
-        stale_while_revalidate: time(
-            "cache.stale-while-revalidate",
-            raw.stale_while_revalidate,
-            base.stale_while_revalidate,
-        )?,
-        stale_if_error: time("cache.stale-if-error", raw.stale_if_error, base.stale_if_error)?,
         debug: raw.debug.unwrap_or(base.debug),
-        compress: raw.compress.unwrap_or(base.compress),
-        options: Options::default(),
-        key_rules: KeyRules::default(),
-    };
-    policy.prepare()?;
-    Ok(policy)
+        compress: match raw.compress {
+            None => base.compress,
+            Some(false) => Compress::Never,
+            // What the table says is of answers that nobody has looked at.
+            Some(true) if raw.route.is_empty() => Compress::Safe,
+            Some(true) => Compress::Always,
+        },
+        options: Options {
+            honour_request: raw.honour_request.unwrap_or(inherited.honour_request),
+            set_cookie: match raw.set_cookie.as_deref() {
+                None => inherited.set_cookie,
+                Some("refuse") => SetCookie::Refuse,
+                Some("explicit") => SetCookie::Explicit,
+                Some("store") => SetCookie::Store,
+                Some(_) => {
+                    let cause = "must be \"refuse\", \"explicit\" or \"store\"".to_owned();
+                    return Err(("cache.set-cookie", cause));
+                }
+            },
+            heuristic: match raw.heuristic {
+                Some(true) => Some(HEURISTIC),
+                Some(false) => None,
+                None => inherited.heuristic,
+            },
+            policy: policy("cache.route.policy", raw.policy)?,
+            default: policy("cache.default", raw.default)?.or_else(|| inherited.default.clone()),
+            errors: time("cache.cache-errors", raw.cache_errors, inherited.errors)?,
+            stale_while_revalidate: time(
+                "cache.stale-while-revalidate",
+                raw.stale_while_revalidate,
+                inherited.stale_while_revalidate,
+            )?,
+            stale_if_error: time(
+                "cache.stale-if-error",
+                raw.stale_if_error,
+                inherited.stale_if_error,
+            )?,
+        },
+        key_rules,
+        ignore_query,
+    })
 }
 
-fn key_headers(names: &[String]) -> Result<Arc<[HeaderName]>, Fault> {
+fn key_headers(names: &[String]) -> Result<Vec<HeaderName>, Fault> {
     const KEY: &str = "cache.key-headers";
     if names.len() > MAX_KEY_HEADERS {
         return Err((KEY, format!("more than {MAX_KEY_HEADERS}")));
     }
-    let mut parsed = Vec::with_capacity(names.len());
-    for text in names {
+    let parsed = names.iter().map(|text| {
         let name = HeaderName::from_bytes(text.as_bytes())
             .map_err(|_| (KEY, format!("\"{text}\" is not the name of a field")))?;
         if NOT_KEYS.contains(&name.as_str()) {
@@ -383,32 +364,25 @@ fn key_headers(names: &[String]) -> Result<Arc<[HeaderName]>, Fault> {
                 format!("\"{name}\" cannot tell entries apart: the cache sees to it itself");
             return Err((KEY, cause));
         }
-        parsed.push(name);
-    }
-    parsed.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-    parsed.dedup();
-    Ok(parsed.into())
+        Ok(name)
+    });
+    parsed.collect()
 }
 
-fn query_keys(keys: &[String]) -> Result<QueryKeys, Fault> {
+fn query_keys(keys: Vec<String>) -> Result<Arc<[String]>, Fault> {
     const KEY: &str = "cache.ignore-query";
     if keys.len() > MAX_IGNORED_QUERY {
         return Err((KEY, format!("more than {MAX_IGNORED_QUERY}")));
     }
-    let (mut exact, mut beginnings) = (Vec::new(), Vec::new());
-    for key in keys {
-        let (name, list) = match key.strip_suffix('*') {
-            Some(beginning) => (beginning, &mut beginnings),
-            None => (key.as_str(), &mut exact),
-        };
+    for key in &keys {
+        let name = key.strip_suffix('*').unwrap_or(key);
         let fits = |b: u8| (0x21..0x7f).contains(&b) && !matches!(b, b'*' | b'&' | b'=' | b'#');
         if !name.bytes().all(fits) || key.is_empty() {
             let cause = format!("\"{key}\" is not a key, or a beginning and `*`, as in \"utm_*\"");
             return Err((KEY, cause));
         }
-        list.push(name.into());
     }
-    Ok(QueryKeys { exact: exact.into(), beginnings: beginnings.into() })
+    Ok(keys.into())
 }
 
 #[cfg(test)]
@@ -417,15 +391,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn set_cookie_is_one_of_three_words() {
+        for (word, expected) in [
+            ("refuse", Some(SetCookie::Refuse)),
+            ("explicit", Some(SetCookie::Explicit)),
+            ("store", Some(SetCookie::Store)),
+            ("yes", None),
+        ] {
+            let parsed = parse(&format!("routes = [\"/x\"]\n[cache]\nset-cookie = \"{word}\"\n"));
+            let kept = parsed.map(|manifest| {
+                manifest.cache.find(&Method::GET, "a.test", "/x").options.set_cookie
+            });
+            assert_eq!(kept.ok(), expected, "{word}");
+        }
+    }
+
+    #[test]
     fn without_the_table_everything_is_as_the_answer_says() {
         let manifest = parse("").unwrap();
 
         let policy = manifest.cache.find(&Method::GET, "a.test", "/shop/x");
 
         assert_eq!(**policy, RoutePolicy::default());
-        assert!(policy.enabled && policy.collapse && policy.honour_request && policy.compress);
+        assert!(policy.enabled && policy.collapse && policy.options.honour_request);
         assert_eq!((policy.largest, manifest.cache.size), (16 << 20, None));
-        assert!(policy.default.is_none() && policy.ignore_query.is_empty() && !policy.debug);
     }
 
     #[test]
@@ -468,22 +457,26 @@ mod tests {
 
         let own = find("/assets/x");
         assert_eq!((manifest.cache.size, own.largest), (Some(64 << 20), 1 << 20));
-        assert_eq!(own.default.as_ref().unwrap().as_str(), "public, max-age=7");
-        assert_eq!(own.key_headers[..], ["accept-language", "x-tenant"]);
-        assert!(own.ignore_query.contains("utm_source") && own.ignore_query.contains("fbclid"));
-        assert!(!own.ignore_query.contains("fbclid2") && !own.ignore_query.contains("utm"));
-        assert!(!own.collapse && !own.honour_request && own.debug && !own.compress);
-        let seconds = [own.cache_errors, own.stale_while_revalidate, own.stale_if_error];
+        assert_eq!(own.options.default.as_ref().unwrap().text(), "public, max-age=7");
+        assert_eq!(own.key_rules.fields(), ["accept-language", "x-tenant"]);
+        assert_eq!(own.ignore_query[..], ["utm_*", "fbclid"]);
+        assert!(
+            !own.collapse
+                && !own.options.honour_request
+                && own.debug
+                && own.compress == Compress::Never
+        );
+        let options = &own.options;
+        let seconds = [options.errors, options.stale_while_revalidate, options.stale_if_error];
         assert_eq!(seconds.map(|time| time.as_secs()), [5, 60, 3600]);
 
         let api = find("/api/x");
-        assert_eq!(api.policy.as_ref().unwrap().as_str(), "no-cache, max-age=30");
-        let own_options = own.options.clone();
-        let without = RoutePolicy { policy: None, options: own_options, ..RoutePolicy::clone(api) };
-        assert_eq!(without, **own);
+        assert_eq!(api.options.policy.as_ref().unwrap().text(), "no-cache, max-age=30");
+        let options = own.options.clone();
+        assert_eq!(RoutePolicy { options, ..RoutePolicy::clone(api) }, **own);
         let post = find("/api/posts/1");
-        assert!(post.policy.is_none() && post.key_headers.is_empty() && !post.debug);
-        assert!(post.ignore_query.contains("anything") && !post.collapse);
+        assert!(post.options.policy.is_none() && post.key_rules.fields().is_empty());
+        assert!(post.ignore_query[..] == ["*"] && !post.collapse && !post.debug);
         assert!(!find("/api/secret").enabled);
         assert_eq!(manifest.cache.find(&Method::POST, "a.test", "/api/posts/1"), own);
         assert_eq!(manifest.cache.iter().count(), 4);
@@ -506,7 +499,7 @@ mod tests {
             ("largest = \"0\"", "cache.largest"),
             ("size = \"1MiB\"\nlargest = \"2MiB\"", "is 2MiB, more than `size`, 1MiB"),
             ("default = \"sttic\"", "cache.default`: no policy is called \"sttic\" (did you"),
-            ("default = \"max-age=1h\"", "write whole seconds"),
+            ("default = \"max-age=1h\"", "takes a number of seconds"),
             ("policy = \"static\"", "unknown key `policy`"),
             ("key-headers = [\"a b\"]", "cache.key-headers`: \"a b\" is not"),
             ("key-headers = [\"Range\"]", "\"range\" cannot tell entries apart"),
@@ -517,7 +510,10 @@ mod tests {
             ("stale-if-error = \"400d\"", "at most 365d"),
             ("stale-while-revalidate = 60", "has no unit"),
             ("debug = \"yes\"", "debug"),
-            ("[cache.policies]\nday = \"max-aeg=1\"", "cache.policies`: `day`: `max-aeg=1`: did"),
+            (
+                "[cache.policies]\nday = \"max-aeg=1\"",
+                "cache.policies`: `day`: unknown directive \"max-aeg\", did",
+            ),
             ("[[cache.route]]\ndebug = true", "route"),
             ("[[cache.route]]\nroute = \"api\"", "cache.route`: \"api\": the path must begin"),
             ("[[cache.route]]\nroute = \"/shp/*\"", "no such route (did you mean \"/shop/*\"?)"),

@@ -86,9 +86,71 @@ async fn what_belongs_to_this_hop_or_to_wharf_does_not_leave() {
     assert_eq!(
         head,
         format!(
-            "POST /path?q=1 HTTP/1.1\r\nx-kept: 1\r\ncontent-length: 5\r\nhost: {authority}\r\n\r\n"
+            "POST /path?q=1 HTTP/1.1\r\nhost: {authority}\r\nx-kept: 1\r\ncontent-length: 5\r\n\r\n"
         )
     );
+}
+
+#[tokio::test]
+async fn fields_leave_in_their_order_and_as_often_as_they_are_given() {
+    let (listener, origin) = listen().await;
+    let request = Request::builder()
+        .method("REPORT")
+        .uri(&origin)
+        .header("te", "trailers")
+        .header("b", "1")
+        .header("connection", "x-hop")
+        .header("a", "2")
+        .header("x-hop", "1")
+        .header("b", "3")
+        .header("c", "4")
+        .body(empty())
+        .unwrap();
+
+    let head = sent_head(request, listener).await;
+
+    let lines: Vec<_> = head.lines().filter(|line| !line.starts_with("host")).collect();
+    let expected =
+        ["REPORT / HTTP/1.1", "b: 1", "b: 3", "a: 2", "c: 4", "te: trailers", "connection: te", ""];
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test]
+async fn host_goes_out_as_it_is_only_where_that_is_wished() {
+    for keeps_host in [false, true] {
+        let (listener, origin) = listen().await;
+        let mut request = get(&origin);
+        request.headers_mut().insert("host", HeaderValue::from_static("public.example.com"));
+        request.extensions_mut().insert(Forwarding { keeps_host, on_interim: None });
+
+        let head = sent_head(request, listener).await;
+
+        assert_eq!(head.contains("host: public.example.com\r\n"), keeps_host, "{head}");
+        assert_eq!(head.matches("host:").count(), 1, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn interim_responses_are_told_to_who_asked_for_them() {
+    let (listener, origin) = listen().await;
+    let client = Client::reaching(&origin);
+    let heard = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let mut request = get(&origin);
+    let told = Arc::clone(&heard);
+    let on_interim: OnInterim = Arc::new(move |status, fields| {
+        let link = fields.get("link").map(|link| link.to_str().unwrap().to_owned());
+        told.lock().push((status.as_u16(), link));
+    });
+    let forwarding = Forwarding { keeps_host: false, on_interim: Some(on_interim) };
+    request.extensions_mut().insert(forwarding);
+    let answer = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n\
+                  HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n\
+                  HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+    let (response, _head) = tokio::join!(client.send(request), answer_once(&listener, answer));
+
+    assert_eq!(response.unwrap().status(), 200);
+    assert_eq!(*heard.lock(), [(102, None), (103, Some("</a.css>".to_owned()))]);
 }
 
 #[tokio::test]

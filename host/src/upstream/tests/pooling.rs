@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::Method;
 use http_body::Frame;
 use tokio::sync::Semaphore;
 
@@ -83,6 +84,60 @@ async fn a_pooled_connection_that_died_is_replaced() {
         let body = response.unwrap().into_body().collect().await.unwrap();
         assert_eq!(body.to_bytes(), "ok");
     }
+}
+
+/// Answers the first request, takes the second and closes; then serves a second connection.
+async fn closes_on_the_second(listener: &TcpListener) -> usize {
+    let ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let (mut first, _) = listener.accept().await.unwrap();
+    read_head(&mut first).await;
+    first.write_all(ok).await.unwrap();
+    read_head(&mut first).await;
+    drop(first);
+    let accepted = tokio::time::timeout(Duration::from_millis(500), listener.accept()).await;
+    let Ok(Ok((mut second, _))) = accepted else { return 2 };
+    read_head(&mut second).await;
+    second.write_all(ok).await.unwrap();
+    3
+}
+
+#[tokio::test]
+async fn what_a_closing_connection_swallowed_is_sent_again_only_where_that_is_safe() {
+    for (method, requests) in [(Method::GET, 3), (Method::PUT, 3), (Method::POST, 2)] {
+        let (listener, origin) = listen().await;
+        let client = Client::reaching(&origin);
+        let request =
+            |method: &Method| Request::builder().method(method).uri(&origin).body(empty()).unwrap();
+
+        let both = async {
+            let first = client.send(request(&method)).await.unwrap();
+            first.into_body().collect().await.unwrap();
+            client.send(request(&method)).await.map(|response| response.status())
+        };
+        let (second, taken) = tokio::join!(both, closes_on_the_second(&listener));
+
+        assert_eq!(taken, requests, "{method}");
+        assert_eq!(second.is_ok(), requests == 3, "{method}: {second:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_rests_no_longer_than_the_upstream_says() {
+    let drain = Drain::new();
+    let (origin, seen) = serve(&drain, |_| async {
+        let mut response = Response::new(text("ok"));
+        let soon = http::HeaderValue::from_static("timeout=1, max=100");
+        response.headers_mut().insert("keep-alive", soon);
+        response
+    })
+    .await;
+    let client = Client::reaching(&origin);
+
+    for _ in 0..3 {
+        client.text(&format!("{origin}/")).await.unwrap();
+    }
+
+    assert_eq!(seen.accepted(), 3);
 }
 
 #[tokio::test]

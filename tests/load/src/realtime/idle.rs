@@ -1,14 +1,14 @@
-//! What ten thousand event streams cost that get nothing.
+//! What ten thousand event streams or WebSockets cost that get nothing.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use http_body_util::Empty;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
 
@@ -28,6 +28,13 @@ const REST: Duration = Duration::from_secs(20);
 const STREAMS_H2: usize = 250;
 /// With TLS the client has much to do for each.
 const STREAMS_TLS: usize = 4_000;
+
+/// What is held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Stream,
+    Socket,
+}
 
 /// Over HTTP/1.1, in the clear.
 pub(super) fn streams(peers: &[Peer]) -> Result<()> {
@@ -63,28 +70,30 @@ fn held_by(peers: &[Peer], request: impl Fn(&Peer) -> Option<Vec<u8>>) -> Result
 
 /// With TLS, and over HTTP/2.
 pub(super) fn others(options: &Options) -> Result<()> {
-    say(&format!("\n{STREAMS_TLS} idle event streams over HTTP/1.1 with TLS"));
-    let peer = Peer::wharf(options)?;
-    let first = encrypted(&peer, FIRST)?;
-    let before = peer.server.settled_pss_kib()?;
-    let begun = Instant::now();
-    let subscribers = encrypted(&peer, STREAMS_TLS)?;
-    let opened = begun.elapsed();
-    told(peer.name, before, peer.server.settled_pss_kib()?, STREAMS_TLS, opened);
-    drop((first, subscribers, peer));
+    for (what, kind) in [("event streams", Kind::Stream), ("WebSockets", Kind::Socket)] {
+        say(&format!("\n{STREAMS_TLS} idle {what} over HTTP/1.1 with TLS"));
+        let peer = Peer::wharf(options)?;
+        let first = encrypted(&peer, kind, FIRST)?;
+        let before = peer.server.settled_pss_kib()?;
+        let begun = Instant::now();
+        let subscribers = encrypted(&peer, kind, STREAMS_TLS)?;
+        let opened = begun.elapsed();
+        told(peer.name, before, peer.server.settled_pss_kib()?, STREAMS_TLS, opened);
+        drop((first, subscribers, peer));
 
-    say(&format!("\n{STREAMS} idle event streams over HTTP/2, {STREAMS_H2} on a connection"));
-    let peer = Peer::wharf(options)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let first = runtime.block_on(multiplexed(&peer, FIRST, 1))?;
-    let before = peer.server.settled_pss_kib()?;
-    let begun = Instant::now();
-    let connections = STREAMS / STREAMS_H2;
-    let streams = runtime.block_on(multiplexed(&peer, STREAMS_H2, connections))?;
-    let opened = begun.elapsed();
-    told(peer.name, before, peer.server.settled_pss_kib()?, STREAMS, opened);
-    held(&peer.server.admin)?;
-    drop((first, streams));
+        say(&format!("\n{STREAMS} idle {what} over HTTP/2, {STREAMS_H2} on a connection"));
+        let peer = Peer::wharf(options)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let first = runtime.block_on(multiplexed(&peer, kind, FIRST, 1))?;
+        let before = peer.server.settled_pss_kib()?;
+        let begun = Instant::now();
+        let connections = STREAMS / STREAMS_H2;
+        let streams = runtime.block_on(multiplexed(&peer, kind, STREAMS_H2, connections))?;
+        let opened = begun.elapsed();
+        told(peer.name, before, peer.server.settled_pss_kib()?, STREAMS, opened);
+        held(&peer.server.admin)?;
+        drop((first, streams));
+    }
     Ok(())
 }
 
@@ -115,7 +124,15 @@ fn held(admin: &str) -> Result<()> {
 }
 
 /// Streams over TLS, whose responses have begun.
-fn encrypted(peer: &Peer, count: usize) -> Result<Vec<StreamOwned<ClientConnection, TcpStream>>> {
+fn encrypted(
+    peer: &Peer,
+    kind: Kind,
+    count: usize,
+) -> Result<Vec<StreamOwned<ClientConnection, TcpStream>>> {
+    let (request, status) = match kind {
+        Kind::Stream => (peer.subscription(), b"HTTP/1.1 200"),
+        Kind::Socket => (peer.upgrade().context("no WebSockets")?, b"HTTP/1.1 101"),
+    };
     let config = Arc::new(h3_client::trusting(b"http/1.1")?);
     let mut streams = Vec::with_capacity(count);
     let mut head = [0; 16 * 1024];
@@ -123,34 +140,55 @@ fn encrypted(peer: &Peer, count: usize) -> Result<Vec<StreamOwned<ClientConnecti
         let name = "localhost".try_into()?;
         let connection = ClientConnection::new(Arc::clone(&config), name)?;
         let mut stream = StreamOwned::new(connection, TcpStream::connect(&peer.server.https)?);
-        stream.write_all(&peer.subscription())?;
+        stream.write_all(&request)?;
         let read = stream.read(&mut head)?;
-        ensure!(head[..read].starts_with(b"HTTP/1.1 200"), "refused");
+        ensure!(head[..read].starts_with(status), "refused");
         streams.push(stream);
     }
     Ok(streams)
 }
 
-type Held = (hyper::client::conn::http2::SendRequest<Empty<Bytes>>, Vec<hyper::body::Incoming>);
+/// A connection, and both directions of its streams.
+type Held = (h2::client::SendRequest<Bytes>, Vec<(h2::RecvStream, h2::SendStream<Bytes>)>);
 
 /// Connections with so many streams each, whose responses have begun.
-async fn multiplexed(peer: &Peer, streams: usize, connections: usize) -> Result<Vec<Held>> {
+async fn multiplexed(
+    peer: &Peer,
+    kind: Kind,
+    streams: usize,
+    connections: usize,
+) -> Result<Vec<Held>> {
     let mut held = Vec::with_capacity(connections);
     for _ in 0..connections {
         let stream = tokio::net::TcpStream::connect(&peer.server.http).await?;
-        let handshake =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-        let (mut sender, connection) = handshake.await?;
+        let (sender, mut connection) = h2::client::handshake(stream).await?;
+        // Extended CONNECT needs the server's settings (RFC 8441 §3).
+        let settings = std::future::poll_fn(|cx| {
+            let polled = Pin::new(&mut connection).poll(cx);
+            if sender.is_extended_connect_protocol_enabled() { Poll::Ready(Ok(())) } else { polled }
+        });
+        settings.await?;
         #[expect(clippy::disallowed_methods, reason = "ends with the client's runtime")]
         tokio::spawn(connection);
-        let mut bodies = Vec::with_capacity(streams);
+        let mut sender = sender.ready().await?;
+        let mut opened = Vec::with_capacity(streams);
         for _ in 0..streams {
-            let request = http::Request::get(format!("http://{}/load/events", peer.server.http));
-            let response = sender.send_request(request.body(Empty::new())?).await?;
+            let authority = &peer.server.http;
+            let request = match kind {
+                Kind::Stream => http::Request::get(format!("http://{authority}/load/events")),
+                Kind::Socket => http::Request::connect(format!(
+                    "http://{authority}/sockets/ws?topic=load&publish=load"
+                ))
+                .extension(h2::ext::Protocol::from_static("websocket"))
+                .header("sec-websocket-version", "13"),
+            };
+            let (response, sending) =
+                sender.send_request(request.body(())?, kind == Kind::Stream)?;
+            let response = response.await?;
             ensure!(response.status() == 200, "status {}", response.status());
-            bodies.push(response.into_body());
+            opened.push((response.into_body(), sending));
         }
-        held.push((sender, bodies));
+        held.push((sender, opened));
     }
     Ok(held)
 }

@@ -20,7 +20,7 @@ use crate::{Options, machine, scenarios};
 pub(crate) enum Part {
     /// Ten thousand event streams that get nothing, over HTTP/1.1.
     IdleStreams,
-    /// The same with TLS, and over HTTP/2.
+    /// Event streams and WebSockets with TLS, and over HTTP/2.
     IdleOthers,
     /// One topic with nine thousand subscribers.
     FanOut,
