@@ -2,7 +2,6 @@
 //! `cargo bench -p wharf-cache`.
 
 #![expect(clippy::unwrap_used, reason = "a failing bench must panic")]
-#![expect(missing_docs, reason = "criterion's macros make what nobody reads")]
 
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};

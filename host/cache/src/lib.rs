@@ -11,10 +11,10 @@
 //! answer to an unsafe method through [`invalidate::targets`].
 //!
 //! Ours and theirs: dates are `httpdate`'s (we fold the case before, RFC 9111 §4.2), structured fields
-//! `sfv`'s. `Cache-Control` is ours: `headers` knows neither field names, extensions nor what an
-//! invalid value must mean. `http-cache-semantics` has the decisions of RFC 9111 in one type, but keeps
-//! directives in a map of strings that each lookup asks, refuses without a reason, and has no variants,
-//! targeted fields, request or response extensions of RFC 5861, tags or `Cache-Status`.
+//! `sfv`'s, in both directions. `Cache-Control` is ours: `headers` knows neither field names nor RFC 5861
+//! nor what an invalid value must mean. `http-cache-semantics` has the decisions of RFC 9111 in one type,
+//! but asks maps of strings at each lookup, refuses without a reason, compares `Vary` unnormalised, and
+//! has no targeted fields, no `must-understand`, no RFC 5861, no surrogate keys and no `Cache-Status`.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -27,6 +27,7 @@ pub mod key;
 pub mod lookup;
 pub mod options;
 pub mod policy;
+mod record;
 pub mod status;
 pub mod storable;
 mod stored;

@@ -197,6 +197,11 @@ impl Stored {
         size_of::<Self>() + fields + keys + self.draft.selecting.weight()
     }
 
+    /// What it is made of, and when it was purged softly.
+    pub(crate) fn parts(&self) -> (&Draft, Option<SystemTime>) {
+        (&self.draft, self.purged)
+    }
+
     /// The fields that are sent, and those that are not.
     pub(crate) fn all_headers(&self) -> HeaderMap {
         let mut all = self.draft.headers.clone();
@@ -206,9 +211,9 @@ impl Stored {
 
     pub(crate) fn is_never_used(&self) -> bool {
         let is_stale = self.draft.always_validate || self.draft.initial_age >= self.draft.lifetime;
-        let is_used_stale = !self.draft.never_stale
-            && !(self.draft.stale_while_revalidate.is_zero()
-                && self.draft.stale_if_error.is_zero());
+        let is_grace = |time: Duration| !self.draft.never_stale && !time.is_zero();
+        let is_used_stale =
+            is_grace(self.draft.stale_while_revalidate) || is_grace(self.draft.stale_if_error);
         is_stale && !is_used_stale && self.validators.is_empty()
     }
 }

@@ -57,8 +57,11 @@ impl Vary {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selecting {
     /// A field that the request did not have has no value; an empty one has.
-    fields: Box<[(HeaderName, Option<Box<[u8]>>)]>,
+    fields: Box<[Field]>,
 }
+
+/// A name, and the normal form of its value where the request had one.
+pub(crate) type Field = (HeaderName, Option<Box<[u8]>>);
 
 impl Selecting {
     /// What of a request selects, where the response varies by these fields. Nothing where it is longer
@@ -111,6 +114,15 @@ impl Selecting {
     /// The names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
         self.fields.iter().map(|(name, _)| name)
+    }
+
+    /// Names and normal forms.
+    pub(crate) fn parts(&self) -> &[Field] {
+        &self.fields
+    }
+
+    pub(crate) fn from_parts(fields: Box<[Field]>) -> Self {
+        Self { fields }
     }
 
     /// What it takes of memory, about.

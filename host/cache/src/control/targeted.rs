@@ -113,19 +113,19 @@ impl<'de> DictionaryVisitor<'de> for Reader {
             immutable,
         ] = self.values;
         Ok(Some(CacheControl {
-            max_age: seconds(max_age),
-            s_maxage: seconds(s_maxage),
-            no_store: flag(no_store),
+            max_age: seconds(max_age.as_ref()),
+            s_maxage: seconds(s_maxage.as_ref()),
+            no_store: flag(no_store.as_ref()),
             no_cache: names(no_cache),
             private: names(private),
-            public: flag(public),
-            must_revalidate: flag(must_revalidate),
-            proxy_revalidate: flag(proxy_revalidate),
-            must_understand: flag(must_understand),
-            no_transform: flag(no_transform),
-            immutable: flag(immutable),
-            stale_while_revalidate: seconds(while_revalidating),
-            stale_if_error: seconds(if_error),
+            public: flag(public.as_ref()),
+            must_revalidate: flag(must_revalidate.as_ref()),
+            proxy_revalidate: flag(proxy_revalidate.as_ref()),
+            must_understand: flag(must_understand.as_ref()),
+            no_transform: flag(no_transform.as_ref()),
+            immutable: flag(immutable.as_ref()),
+            stale_while_revalidate: seconds(while_revalidating.as_ref()),
+            stale_if_error: seconds(if_error.as_ref()),
         }))
     }
 }
@@ -177,14 +177,14 @@ impl<'de> ItemVisitor<'de> for Entry<'_> {
     }
 }
 
-fn seconds(value: Option<Value>) -> Option<Duration> {
+fn seconds(value: Option<&Value>) -> Option<Duration> {
     match value {
-        Some(Value::Seconds(seconds)) => Some(seconds),
+        Some(Value::Seconds(seconds)) => Some(*seconds),
         _ => None,
     }
 }
 
-fn flag(value: Option<Value>) -> bool {
+fn flag(value: Option<&Value>) -> bool {
     matches!(value, Some(Value::Flag(true)))
 }
 

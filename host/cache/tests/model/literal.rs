@@ -299,10 +299,8 @@ impl Model {
         if ask.method != "GET" || Self::bypass(ask).is_some() || reply.status < 200 {
             return false;
         }
-        if OF_ONE_REQUEST.contains(&reply.status)
-            || reply.status == 206
-            || has(&reply.fields, "content-range")
-        {
+        // RFC 9110 §14.4: in any other answer `Content-Range` means nothing.
+        if OF_ONE_REQUEST.contains(&reply.status) || reply.status == 206 {
             return false;
         }
         if granted(&said_by, "must-understand") && NOT_UNDERSTOOD.contains(&reply.status) {
@@ -543,7 +541,7 @@ impl Model {
         // What still counts though it is not sent stays.
         let counts = ["age", "surrogate-key", "wharf-cache-control"];
         let mut kept = reply.clone();
-        let gone = dropped(&reply.fields, &effective(&reply.fields).1);
+        let gone = dropped(&reply.fields, &effective(&reply.fields).1, &self.rules);
         kept.fields.retain(|(name, _)| !gone.contains(name) || counts.contains(&name.as_str()));
         let record = Record {
             key: key.to_owned(),
@@ -591,7 +589,7 @@ impl Model {
         let mut record = self.records[at].clone();
         let (_, newer_said) = effective(newer);
         let mut gone = vec!["content-encoding", "content-length", "content-range"];
-        let hidden = dropped(newer, &newer_said);
+        let hidden = dropped(newer, &newer_said, &self.rules);
         let counts = ["age", "surrogate-key", "wharf-cache-control"];
         gone.extend(hidden.iter().map(String::as_str).filter(|name| !counts.contains(name)));
         record.reply.fields.retain(|(name, _)| name != "age");
@@ -624,7 +622,7 @@ impl Model {
             return Err(true);
         }
         // §5.2.2.7: a field that is named now was stored before.
-        let gone = dropped(&record.reply.fields, &effective(&record.reply.fields).1);
+        let gone = dropped(&record.reply.fields, &effective(&record.reply.fields).1, &self.rules);
         record
             .reply
             .fields
@@ -642,7 +640,7 @@ impl Model {
     pub(crate) fn sent(&self, at: usize, date_received: &str) -> Fields {
         let record = &self.records[at];
         let (_, said_by) = effective(&record.reply.fields);
-        let gone = dropped(&record.reply.fields, &said_by);
+        let gone = dropped(&record.reply.fields, &said_by, &self.rules);
         let mut sent = record.reply.fields.clone();
         sent.retain(|(name, _)| !gone.contains(name));
         if values(&sent, "date").first().is_none_or(|date| self.date(date).is_none()) {
@@ -659,19 +657,21 @@ impl Model {
 }
 
 /// §3.1 and §5.2.2: the names that are not stored to be sent.
-fn dropped(fields: &Fields, said_by: &Directives) -> Vec<String> {
+fn dropped(fields: &Fields, said_by: &Directives, rules: &Rules) -> Vec<String> {
     let mut gone: Vec<String> = [
         "age",
         "connection",
         "keep-alive",
         "proxy-authenticate",
-        "set-cookie",
         "transfer-encoding",
         "surrogate-key",
         "wharf-cache-control",
     ]
     .map(str::to_owned)
     .into();
+    if rules.cookies != "store" {
+        gone.push("set-cookie".to_owned());
+    }
     gone.extend(list(&values(fields, "connection")).iter().map(|name| name.to_lowercase()));
     gone.extend(names(said_by, "no-cache").unwrap_or_default());
     gone.extend(names(said_by, "private").unwrap_or_default());

@@ -130,9 +130,8 @@ pub(crate) fn name(decision: &Decision) -> String {
             format!("stale {}{}", reason.token(), if *revalidate { "+" } else { "" })
         }
         Decision::Validate { conditions, reason } => {
-            let tag = conditions.if_none_match.is_some().then_some(" etag").unwrap_or_default();
-            let date =
-                conditions.if_modified_since.is_some().then_some(" date").unwrap_or_default();
+            let tag = if conditions.if_none_match.is_some() { " etag" } else { "" };
+            let date = if conditions.if_modified_since.is_some() { " date" } else { "" };
             format!("validate {}{tag}{date}", reason.token())
         }
         Decision::Forward { reason } => format!("forward {}", reason.token()),
