@@ -197,11 +197,7 @@ fn policies_say_what_is_coded() {
 
         let response = Finisher::default().finish(&asked, response, &policy, None);
 
-        assert_eq!(
-            field(&response, "content-encoding") == "br",
-            *coded,
-            "{fields:?} {compress:?}"
-        );
+        assert_eq!(field(&response, "content-encoding") == "br", *coded, "{fields:?} {compress:?}");
     }
 }
 
