@@ -4,7 +4,7 @@
     pip install aioquic==1.7.2
     h3_client.py [options] URL [URL ...]
 
-One line of JSON a response: url, status, headers, body, trailers, interim responses, seconds,
+One line of JSON a response: url, status, headers, body (without gzip), trailers, interim responses, seconds,
 error. With --repeat, the requests are sent that many times; --concurrency of them are in flight at
 once on one connection (or on --connections). --quiet prints one line of counts instead.
 """
@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import base64
 import collections
+import gzip
 import json
 import ssl
 import sys
@@ -117,8 +118,11 @@ def report(url, exchange, error, seconds):
         "headers": [field for field in headers if not field[0].startswith(":")],
         "seconds": round(seconds, 6),
     }
+    body = exchange.body
+    if dict(headers).get("content-encoding") == "gzip" and not error:
+        body = gzip.decompress(body)
     try:
-        result["body"] = exchange.body.decode()
+        result["body"] = body.decode()
     except UnicodeDecodeError:
         result["body_base64"] = base64.b64encode(exchange.body).decode()
     if exchange.trailers is not None:

@@ -50,8 +50,19 @@ impl Client {
 
     /// POSTs to `path` up to the head of the answer; the body is still to be sent.
     pub async fn duplex(&mut self, path: &str) -> (Outgoing, Incoming) {
-        let request = self.request(Method::POST, path).body(()).unwrap();
-        self.exchange(request).await
+        self.duplex_with(path, &[]).await
+    }
+
+    /// As [`Self::duplex`], with these fields.
+    pub async fn duplex_with(
+        &mut self,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> (Outgoing, Incoming) {
+        let request = self.request(Method::POST, path);
+        let request =
+            fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        self.exchange(request.body(()).unwrap()).await
     }
 
     async fn exchange(&mut self, request: Request<()>) -> (Outgoing, Incoming) {

@@ -8,6 +8,8 @@ mod cancelled;
 mod capabilities;
 mod chat;
 mod clients;
+mod coding;
+mod conditions;
 mod control;
 mod download;
 mod drain;

@@ -7,7 +7,8 @@
 //! [`connection_fields`] on what they are about to send.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
@@ -251,7 +252,19 @@ pub fn response(status: StatusCode, headers: &mut HeaderMap) -> Result<(), Failu
     if close {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    one_date(headers);
     Ok(())
+}
+
+/// Leaves one `date`, or none where it is no date or there are several: the protocol then writes
+/// the right one (RFC 9110 §6.6.1).
+fn one_date(headers: &mut HeaderMap) {
+    let mut dates = headers.get_all(DATE).iter();
+    let Some(date) = dates.next() else { return };
+    let is_date = date.to_str().is_ok_and(|text| httpdate::parse_http_date(text).is_ok());
+    if !is_date || dates.next().is_some() {
+        headers.remove(DATE);
+    }
 }
 
 /// Removes connection-specific fields (RFC 9110 §7.6.1, RFC 9113 §8.2.2), and those that

@@ -1,8 +1,8 @@
 //! A response's body, coded as it passes.
 //!
-//! What its origin gives is fed to the encoder; whenever the origin has nothing more at the moment, what
-//! was fed is flushed and sent, so that no client waits for bytes that exist. The core's thread is given
-//! back after [`TURN`] bytes of input.
+//! What its origin gives is fed to the encoder; whenever the origin has nothing more at the moment,
+//! what was fed is flushed and sent, so that no client waits for bytes that exist. The core's
+//! thread is given back after [`TURN`] bytes of input.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,13 +1,12 @@
-//! The encoders: bytes in, coded bytes out, for the three codings.
+//! The encoders: bytes in, coded bytes out. Zstandard has none yet.
 //!
-//! Levels and windows are measured (JSON and HTML, one core, CPU time; MB/s of input, ratio):
-//! zstd 3 250 and 7.9, gzip 3 140 and 8.0, brotli 3 70 and 8.3; for what is kept and sent many times zstd 6
-//! 100 and 8.7, gzip 6 80 and 8.5, brotli 5 35 and 8.9. The next levels up cost more than they
-//! give; zlib-rs' level 1 panics when its output is short of room. Windows of 64 KiB lose 2 % to larger
-//! ones and keep an encoder's memory at 0.4 MB (gzip), 0.7 MB (zstd) and 1.4 MB (brotli).
+//! Levels and windows are measured (JSON and HTML, one core, CPU time; MB/s of input, ratio): gzip
+//! 3 140 and 8.0, brotli 3 70 and 8.3; for what is kept and sent many times gzip 6 80 and 8.5,
+//! brotli 5 35 and 8.9. The next levels up cost more than they give; zlib-rs' level 1 panics when
+//! its output is short of room. An encoder takes 0.4 MB (gzip) or about 1.3 MB (brotli).
 //!
-//! Libraries: flate2 on zlib-rs is in the tree; `zstd-safe` binds the reference implementation, because no
-//! encoder in Rust is near its ratio; `brotli` (Dropbox's) is all Rust and as fast at these levels.
+//! Libraries: flate2 on zlib-rs is in the tree; `brotli` (Dropbox's) is all Rust and as fast as the
+//! C one at these levels.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,8 +25,8 @@ use crate::http::coding::Coding;
 /// Encoders in use at once, over the whole server; what would need one more goes uncoded. A client
 /// that reads slowly keeps one for as long as its response lasts.
 pub const MAX_ENCODERS: usize = 256;
-/// Encoders of one kind that are kept for the next response: setting one up costs more than coding a
-/// short answer.
+/// Encoders of one kind that are kept for the next response: setting one up costs more than coding
+/// a short answer.
 pub const MAX_IDLE: usize = 8;
 
 /// Bytes that an encoder gives at once.
@@ -250,7 +249,8 @@ impl std::fmt::Debug for Encoders {
     }
 }
 
-/// An encoder for one response, made with the first bytes for it and given back when this is dropped.
+/// An encoder for one response, made with the first bytes for it and given back when this is
+/// dropped.
 pub(super) struct Lease {
     coding: Coding,
     effort: Effort,

@@ -1,9 +1,9 @@
-//! What becomes of a response's fields when it is sent in another form than its origin gave it: as a
-//! 304, a 412 or 416, in part, or coded (RFC 9110 §15.4.5, RFC 9530).
+//! What becomes of a response's fields when it is sent in another form than its origin gave it: as
+//! a 304, a 412 or 416, in part, or coded (RFC 9110 §15.4.5, RFC 9530).
 
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING,
-    CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, EXPIRES, HeaderName,
+    CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPIRES, HeaderName,
     PRAGMA, TRAILER, VARY,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, response};
@@ -61,8 +61,8 @@ pub(super) fn not_modified(head: &mut response::Parts) {
     head.headers.remove(CONTENT_RANGE);
 }
 
-/// Makes the head one of a 412 or 416 that this request alone has earned: no cache may answer others
-/// with it, as the freshness of what it stands for would allow (RFC 9111 §3).
+/// Makes the head one of a 412 or 416 that this request alone has earned: no cache may answer
+/// others with it, as the freshness of what it stands for would allow (RFC 9111 §3).
 pub(in crate::http) fn refused(head: &mut response::Parts, status: StatusCode) {
     head.status = status;
     without_content(&mut head.headers);
@@ -79,8 +79,8 @@ pub(super) fn partial(headers: &mut HeaderMap) {
     }
 }
 
-/// Fits the fields to content that is coded on the way. Ranges of that cannot be had: it is not made
-/// the same way twice.
+/// Fits the fields to content that is coded on the way. Ranges of that cannot be had: it is not
+/// made the same way twice.
 pub(super) fn coded(headers: &mut HeaderMap, token: &'static str) {
     for name in [CONTENT_LENGTH, ACCEPT_RANGES, CONTENT_MD5, CONTENT_DIGEST, REPR_DIGEST, DIGEST] {
         headers.remove(name);
@@ -90,25 +90,14 @@ pub(super) fn coded(headers: &mut HeaderMap, token: &'static str) {
 }
 
 /// Makes a strong `etag` weak: other bytes are sent than it was made for, which mean the same
-/// (§8.8.1). What it says between the quotes stays, so that `If-None-Match` finds it again wherever it
-/// is evaluated, here or in the plugin.
+/// (§8.8.1). What it says between the quotes stays, so that `If-None-Match` finds it again wherever
+/// it is evaluated, here or in the plugin.
 pub(super) fn weaken(headers: &mut HeaderMap) {
     if let Some(tag) = headers.get_mut(ETAG)
         && tag.as_bytes().starts_with(b"\"")
     {
         let weak = [b"W/", tag.as_bytes()].concat();
         *tag = HeaderValue::try_from(weak).expect("a tag with two letters before it");
-    }
-}
-
-/// Leaves one `date`, or none where it is no date or there are several that differ: the protocol then
-/// writes the right one (§6.6.1).
-pub(super) fn one_date(headers: &mut HeaderMap) {
-    let mut dates = headers.get_all(DATE).iter();
-    let Some(date) = dates.next() else { return };
-    let is_date = date.to_str().is_ok_and(|text| httpdate::parse_http_date(text).is_ok());
-    if !is_date || dates.next().is_some() {
-        headers.remove(DATE);
     }
 }
 
@@ -166,21 +155,6 @@ mod tests {
             let mut headers = headers(&[("etag", given)]);
             weaken(&mut headers);
             assert_eq!(headers[ETAG], expected);
-        }
-    }
-
-    #[test]
-    fn dates_that_are_none_or_several_are_dropped() {
-        const DATE: &str = "Sat, 29 Oct 1994 19:43:31 GMT";
-        for (given, left) in [
-            (&[("date", DATE)][..], 1),
-            (&[("date", "yesterday")], 0),
-            (&[("date", DATE), ("date", DATE)], 0),
-            (&[], 0),
-        ] {
-            let mut headers = headers(given);
-            one_date(&mut headers);
-            assert_eq!(headers.len(), left, "{given:?}");
         }
     }
 }

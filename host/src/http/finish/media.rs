@@ -7,7 +7,8 @@ use http::HeaderValue;
 pub(super) enum Media {
     /// Text, or as redundant as text.
     Compressible,
-    /// Server-sent events: each is short, and intermediaries and clients handle them best as they are.
+    /// Server-sent events: each is short, and intermediaries and clients handle them best as they
+    /// are.
     Events,
     /// Compressed already, or unknown.
     Other,

@@ -1,14 +1,15 @@
 //! Stage 9 of the pipeline: what a plugin, or the cache for it, answered becomes what this client
-//! gets. Conditions, ranges and content coding by the host, where the plugin leaves them (RFC 9110 §8.4,
-//! §13, §14).
+//! gets. Conditions, ranges and content coding by the host, where the plugin leaves them (RFC 9110
+//! §8.4, §13, §14).
 //!
-//! [`Asked`] is taken from the request before it goes to the plugin; [`Finisher::finish`] is called for every
-//! answer that the host does not hold itself (files, streams and switches have their own rules). An answer
-//! that says more than "200, here is all of it" is the plugin's business and stays.
+//! [`Asked`] is taken from the request before it goes to the plugin; [`Finisher::finish`] is called
+//! for every answer that the host does not hold itself (files, streams and switches have their own
+//! rules). An answer that says more than "200, here is all of it" is the plugin's business and
+//! stays.
 //!
 //! Two representations exist of what can be coded. The one that the plugin gave has its strong tag
-//! and its ranges; a coded one has the same tag, weak, and no ranges. A request that names a part, or
-//! insists on a version by `If-Match`, gets the first.
+//! and its ranges; a coded one has the same tag, weak, and no ranges. A request that names a part,
+//! or insists on a version by `If-Match`, gets the first.
 
 mod coded_body;
 mod encoder;
@@ -53,8 +54,8 @@ pub const CODED_AT_ONCE: usize = 32 * 1024;
 /// Among codings that a client likes as well: the cheapest for what it gives first.
 const ORDER: [Coding; Coding::ALL.len()] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
 
-/// What of a request decides how its answer is finished. Nothing is allocated for a request that asks
-/// for nothing.
+/// What of a request decides how its answer is finished. Nothing is allocated for a request that
+/// asks for nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     wanted: Wanted,
@@ -99,8 +100,9 @@ pub enum Compress {
     /// None: `compress = false`.
     Never,
     /// All but event streams and what may hold secrets: answers that set a cookie, and answers to
-    /// requests with a cookie or an authorization, unless they are meant for everyone. Whoever can have
-    /// such a request made, with text of theirs in its answer, learns the rest from the length (BREACH).
+    /// requests with a cookie or an authorization, unless they are meant for everyone. Whoever can
+    /// have such a request made, with text of theirs in its answer, learns the rest from the length
+    /// (BREACH).
     #[default]
     Safe,
     /// Those too: `compress = true` of a route.
@@ -127,8 +129,8 @@ pub trait CodedStore: Send + Sync {
     /// The content in this coding, if it is here.
     fn coded(&self, coding: Coding) -> Option<Bytes>;
 
-    /// Whether the caller is to make it: nobody else is at it, and there would be room for it. It calls
-    /// `keep` in any case then.
+    /// Whether the caller is to make it: nobody else is at it, and there would be room for it. It
+    /// calls `keep` in any case then.
     fn claim(&self, coding: Coding) -> bool;
 
     /// Keeps it; `None` where it was given up, or came to more than [`MAX_KEPT`].

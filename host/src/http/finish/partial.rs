@@ -15,12 +15,12 @@ use super::head;
 use crate::http::body::{BodyError, ResponseBody};
 use crate::http::range::{content_range, multipart};
 
-/// Frames that are skipped in one turn of the task: an origin that always has one ready must not hold
-/// up the core.
+/// Frames that are skipped in one turn of the task: an origin that always has one ready must not
+/// hold up the core.
 const TURN: usize = 64;
 
-/// The 206 (RFC 9110 §15.3.7) with these parts of a content of `size` bytes. Out of a stream they come
-/// in ascending order, for it passes once.
+/// The 206 (RFC 9110 §15.3.7) with these parts of a content of `size` bytes. Out of a stream they
+/// come in ascending order, for it passes once.
 pub(super) fn partial(
     mut head: response::Parts,
     body: ResponseBody,

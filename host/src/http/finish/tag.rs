@@ -1,8 +1,8 @@
 //! Entity tags that the host makes of content (RFC 9110 §8.8.3).
 //!
-//! BLAKE3, cut to 128 bits: whoever can choose a part of the content cannot make two versions with one
-//! tag, and it is in the tree already. Stable over restarts, versions of the plugin and machines. It
-//! costs a third of a microsecond for 100 bytes and a few for 10 KB.
+//! BLAKE3, cut to 128 bits: whoever can choose a part of the content cannot make two versions with
+//! one tag, and it is in the tree already. Stable over restarts, versions of the plugin and
+//! machines. It costs a third of a microsecond for 100 bytes and a few for 10 KB.
 
 use std::fmt::Write;
 
@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderValue};
 
 use super::head::has_member;
 
-/// Bytes of content past which no tag is made of it: a longer one is worth a version of the plugin's
-/// own, and hashing it would hold up the core.
+/// Bytes of content past which no tag is made of it: a longer one is worth a version of the
+/// plugin's own, and hashing it would hold up the core.
 pub const MAX_TAGGED: usize = 64 * 1024;
 
 /// Bytes of the digest that make the tag.

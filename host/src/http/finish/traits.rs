@@ -1,7 +1,7 @@
 //! What an answer's head comes to for every request: who may get it coded, whether it has parts.
 //!
-//! Decided when the plugin has answered; for a stored answer once, so that a hit that asks for nothing costs
-//! nothing.
+//! Decided when the plugin has answered; for a stored answer once, so that a hit that asks for
+//! nothing costs nothing.
 
 use std::time::SystemTime;
 
@@ -45,12 +45,12 @@ impl Traits {
         Self { size: None, coding: Codable::Nobody, is_whole: false, has_ranges: false };
 }
 
-/// Completes a head with what its answers to all clients carry (`etag`, `accept-ranges`, `vary`), and tells
-/// what else is to be known of it.
+/// Completes a head with what its answers to all clients carry (`etag`, `accept-ranges`, `vary`),
+/// and tells what else is to be known of it.
 ///
-/// For an answer that is stored, `is_stored` says so and `method` is GET; the head is kept as it is made
-/// here, and `vary` as the origin gave it apart from it: what is added depends on nothing that is
-/// stored.
+/// For an answer that is stored, `is_stored` says so and `method` is GET; the head is kept as it is
+/// made here, and `vary` as the origin gave it apart from it: what is added depends on nothing that
+/// is stored.
 pub fn prepare(
     method: &Method,
     head: &mut response::Parts,
@@ -73,7 +73,6 @@ pub(super) fn prepare_at(
         return Traits::NONE;
     }
     let headers = &mut head.headers;
-    head::one_date(headers);
     let is_head = *method == Method::HEAD;
     let Some(size) = size(headers, body, is_head) else { return Traits::NONE };
     let coding = codable(method, head.status, headers, size, policy, is_stored);
@@ -102,8 +101,8 @@ pub(super) fn prepare_at(
     Traits { size, coding, is_whole, has_ranges }
 }
 
-/// Bytes of the content, as far as they are known: `Some(None)` where they are not, `None` where what the
-/// head says of them is wrong, which the protocol deals with.
+/// Bytes of the content, as far as they are known: `Some(None)` where they are not, `None` where
+/// what the head says of them is wrong, which the protocol deals with.
 fn size(headers: &HeaderMap, body: &ResponseBody, is_head: bool) -> Option<Option<u64>> {
     let here = body.size_hint().exact();
     match headers.get(CONTENT_LENGTH) {
@@ -163,8 +162,8 @@ fn codable(
     if is_for_all { Codable::Everybody } else { Codable::Anonymous }
 }
 
-/// Whether parts of the same version are known to be that (§8.8.1). A date may stand for two versions
-/// while it is fresh (§8.8.2.2); beside a weak tag it stands for as many as that.
+/// Whether parts of the same version are known to be that (§8.8.1). A date may stand for two
+/// versions while it is fresh (§8.8.2.2); beside a weak tag it stands for as many as that.
 fn is_strong(headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> bool {
     match headers.get(ETAG).and_then(EntityTag::of) {
         Some(tag) => !tag.weak,

@@ -380,3 +380,18 @@ fn a_response_has_a_final_status_and_one_length() {
     assert_eq!(with(101, &[]), None);
     assert_eq!(with(103, &[]), None);
 }
+
+#[test]
+fn dates_that_are_none_or_several_are_dropped() {
+    const NOW: &str = "Sat, 29 Oct 1994 19:43:31 GMT";
+    for (given, left) in [(&[NOW][..], 1), (&["yesterday"], 0), (&[NOW, NOW], 0), (&[], 0)] {
+        let mut headers = HeaderMap::new();
+        for value in given {
+            headers.append(DATE, HeaderValue::from_str(value).unwrap());
+        }
+
+        response(StatusCode::OK, &mut headers).unwrap();
+
+        assert_eq!(headers.len(), left, "{given:?}");
+    }
+}

@@ -1,7 +1,10 @@
 //! Streams `?chunks=` pieces of `?size=` bytes, `?delay_ms=` apart: the first of `a`, the second
-//! of `b` and so on. Trailer `x-chunks`: how many the host took. `?chunks=0` never ends.
+//! of `b` and so on. Trailer `x-chunks`: how many the host took. `?chunks=0` never ends. `?set=NAME:VALUE`
+//! (several times) sets fields of the head.
 
-use guests_p3::{Answer, Request, Response, fields, number, spawn_local, wit_future, wit_stream};
+use guests_p3::{
+    Answer, Request, Response, fields, number, parameters, spawn_local, wit_future, wit_stream,
+};
 use wasip3::clocks::monotonic_clock;
 
 guests_p3::serve!(handle);
@@ -15,7 +18,12 @@ async fn handle(request: Request) -> Answer {
     let delay_ns = number(&request, "delay_ms", 0) * 1_000_000;
     let (mut writer, reader) = wit_stream::new();
     let (end, trailers) = wit_future::new(|| Ok(None));
-    let head = fields(&[("content-type", "application/octet-stream")]);
+    let set = parameters(&request, "set");
+    let set = set.iter().map(|field| field.split_once(':').expect("NAME:VALUE"));
+    let set: Vec<_> = set.collect();
+    let typed = set.iter().any(|(name, _)| *name == "content-type");
+    let usual = [("content-type", "application/octet-stream")];
+    let head = fields(&[&usual[usize::from(typed)..], &set].concat());
     let (response, _) = Response::new(head, Some(reader), trailers);
     spawn_local(async move {
         let mut taken = 0;

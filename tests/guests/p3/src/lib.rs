@@ -32,11 +32,17 @@ pub fn path(request: &Request) -> String {
 
 /// A parameter of the query, decoded.
 pub fn parameter(request: &Request, name: &str) -> Option<String> {
-    let target = request.get_path_with_query()?;
-    let (_, query) = target.split_once('?')?;
+    parameters(request, name).into_iter().next()
+}
+
+/// All values of a parameter of the query, decoded.
+pub fn parameters(request: &Request, name: &str) -> Vec<String> {
+    let target = request.get_path_with_query().unwrap_or_default();
+    let (_, query) = target.split_once('?').unwrap_or_default();
     form_urlencoded::parse(query.as_bytes())
-        .find(|(key, _)| key == name)
+        .filter(|(key, _)| key == name)
         .map(|(_, value)| value.into_owned())
+        .collect()
 }
 
 /// A numeric parameter of the query.
