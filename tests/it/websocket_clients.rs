@@ -108,7 +108,7 @@ async fn all_of_autobahns_cases_are_passed() {
 
 /// Runs these cases; how many they were, none without kosoku.
 async fn autobahn(server: &TestServer, cases: &[&str]) -> u64 {
-    let url = format!("ws://{}/ws?compression=1", server.http.unwrap());
+    let url = format!("ws://{}/ws?compression=1&echo=1", server.http.unwrap());
     let arguments = [&[url.as_str()], cases].concat();
 
     let Some(seen) = clients::kosoku("autobahn.py", &arguments).await else { return 0 };

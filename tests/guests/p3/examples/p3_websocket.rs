@@ -52,7 +52,9 @@ async fn twice(request: Request) -> Result<Response, Error> {
 }
 
 async fn message(socket: Socket, message: Message) -> Result<(), Error> {
-    if let Some(command) = message.as_text().and_then(|text| text.strip_prefix('/')) {
+    if socket.attribute("echo").is_none()
+        && let Some(command) = message.as_text().and_then(|text| text.strip_prefix('/'))
+    {
         return obey(&socket, command).await;
     }
     match socket.attribute("publish") {
