@@ -45,7 +45,12 @@ async fn a_message_goes_to_everybody_in_the_room_but_its_sender() {
     assert_eq!(next(&mut ada).await, said("join", "bob", ""));
     ada.text(r#"{"message":"first"}"#).await;
     ada.text(r#"{"message":"second"}"#).await;
-    assert_eq!(next(&mut bob).await, said("message", "ada", "first"));
+    let mut first = next(&mut bob).await;
+    if first == said("join", "ada", "") {
+        // It is told after her handshake, which need not be before his.
+        first = next(&mut bob).await;
+    }
+    assert_eq!(first, said("message", "ada", "first"));
     assert_eq!(next(&mut bob).await, said("message", "ada", "second"));
     bob.text(r#"{"message":"grüße 🦀"}"#).await;
     // Nothing of its own came before this.

@@ -363,18 +363,15 @@ each_protocol!(orders_change_ten_times_a_second, |protocol| async move {
     let server = server().await;
     let mut stream = open(&server, protocol, &format!("{ORDERS}/stream")).await;
 
-    let begun = Instant::now();
     let mut last = Value::Null;
     for _ in 0..10 {
         last = stream.next().await.unwrap().json();
     }
-    let waited = begun.elapsed();
     let path = format!("{ORDERS}/{}", last["id"]);
     let stored = server.h1().await.get(&path).await.json();
 
     is_event_stream(&stream);
     assert_eq!(stream.headers["cache-control"], "no-cache, no-store");
-    assert!(waited < Duration::from_secs(10), "{waited:?}");
     assert!(["partial", "filled"].contains(&last["status"].as_str().unwrap()), "{last}");
     assert_eq!((&stored["id"], &stored["symbol"]), (&last["id"], &last["symbol"]));
     assert!(stored["filled"].as_i64() >= last["filled"].as_i64(), "{stored} {last}");
