@@ -141,9 +141,13 @@ async fn curl_decodes_every_coding() {
     let origin = format!("https://localhost:{}", server.https.unwrap().port());
     let long = "/text?chunks=2000&size=1000&set=content-type:application/json";
     for version in ["--http1.1", "--http2"] {
-        for (accepted, expected) in
-            [("gzip", "gzip"), ("br", "br"), ("gzip, br", "br"), ("gzip;q=1.0, br;q=0.5", "gzip")]
-        {
+        for (accepted, expected) in [
+            ("gzip", "gzip"),
+            ("br", "br"),
+            ("zstd", "zstd"),
+            ("gzip, br, zstd", "zstd"),
+            ("gzip;q=1.0, br;q=0.5, zstd;q=0.1", "gzip"),
+        ] {
             for (path, length) in [(TEXT, 20_000), (long, 2_000_000)] {
                 let url = format!("{origin}{path}");
                 let accepted = format!("accept-encoding: {accepted}");

@@ -259,7 +259,7 @@ fn coding(asked: &Asked, traits: &Traits) -> Option<Coding> {
     if !may || asked.no_transform || asked.wanted.has(&IF_MATCH) {
         return None;
     }
-    accepted(asked.wanted.values(&ACCEPT_ENCODING), ORDER).find(|coding| *coding != Coding::Zstd)
+    accepted(asked.wanted.values(&ACCEPT_ENCODING), ORDER).next()
 }
 
 /// What of an answer a client gets.

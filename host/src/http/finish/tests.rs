@@ -72,6 +72,25 @@ fn decode(coding: &str, coded: &[u8]) -> Vec<u8> {
         "br" => {
             brotli::Decompressor::new(coded, 4096).read_to_end(&mut plain).unwrap();
         }
+        "zstd" => {
+            let mut context = zstd_safe::DCtx::create();
+            let mut input = zstd_safe::InBuffer::around(coded);
+            let mut room = vec![0; 1 << 16];
+            while input.pos < coded.len() {
+                let mut output = zstd_safe::OutBuffer::around(&mut room[..]);
+                context.decompress_stream(&mut output, &mut input).unwrap();
+                plain.extend_from_slice(output.as_slice());
+            }
+            loop {
+                let mut output = zstd_safe::OutBuffer::around(&mut room[..]);
+                let left = context.decompress_stream(&mut output, &mut input).unwrap();
+                let given = output.as_slice().len();
+                plain.extend_from_slice(&room[..given]);
+                if left == 0 || given == 0 {
+                    break;
+                }
+            }
+        }
         other => panic!("{other:?} is no coding of ours"),
     }
     plain
@@ -191,19 +210,23 @@ fn policies_say_what_is_coded() {
         (&[], &[("content-type", "image/png")], Compress::Always, false),
     ];
     for (wanted, fields, compress, coded) in rows {
-        let asked = asked("GET", &[&[("accept-encoding", "br")], *wanted].concat());
+        let asked = asked("GET", &[&[("accept-encoding", "zstd")], *wanted].concat());
         let policy = FinishPolicy { compress: *compress, ..FinishPolicy::default() };
         let response = answer(200, fields, ResponseBody::full(text(2000)));
 
         let response = Finisher::default().finish(&asked, response, &policy, None);
 
-        assert_eq!(field(&response, "content-encoding") == "br", *coded, "{fields:?} {compress:?}");
+        assert_eq!(
+            field(&response, "content-encoding") == "zstd",
+            *coded,
+            "{fields:?} {compress:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn coded_contents_decode_to_what_they_were() {
-    for coding in ["gzip", "br"] {
+    for coding in ["gzip", "br", "zstd"] {
         for length in [1024, 5000, CODED_AT_ONCE, CODED_AT_ONCE + 1, 300_000] {
             let content = text(length);
             for body in [ResponseBody::full(content.clone()), streamed(cut(&content))] {
@@ -247,7 +270,7 @@ async fn coded_contents_decode_to_what_they_were() {
 #[tokio::test]
 async fn what_cannot_be_compressed_decodes_as_well() {
     let content: Bytes = (0..200_000).map(|_| rand::random::<u8>()).collect();
-    for coding in ["gzip", "br"] {
+    for coding in ["gzip", "br", "zstd"] {
         let fields = [("content-type", "text/plain")];
         let response = answer(200, &fields, streamed(cut(&content)));
 
@@ -259,7 +282,7 @@ async fn what_cannot_be_compressed_decodes_as_well() {
 
 #[tokio::test]
 async fn each_chunk_of_a_stream_can_be_decoded_before_the_next_is_made() {
-    for coding in ["gzip", "br"] {
+    for coding in ["gzip", "br", "zstd"] {
         let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
         let frames = stream::unfold(receiver, |mut receiver| async {
             let piece = receiver.recv().await?;
@@ -292,6 +315,19 @@ fn decode_begun(coding: &str, coded: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     let mut room = [0; 256];
     match coding {
+        "zstd" => {
+            let mut context = zstd_safe::DCtx::create();
+            let mut input = zstd_safe::InBuffer::around(coded);
+            loop {
+                let mut output = zstd_safe::OutBuffer::around(&mut room[..]);
+                context.decompress_stream(&mut output, &mut input).unwrap();
+                let given = output.as_slice().len();
+                plain.extend_from_slice(&room[..given]);
+                if given == 0 && input.pos == coded.len() {
+                    return plain;
+                }
+            }
+        }
         _ => {
             let mut decoder: Box<dyn Read> = match coding {
                 "gzip" => Box::new(flate2::read::GzDecoder::new(coded)),
@@ -381,7 +417,7 @@ async fn a_stored_content_is_coded_once() {
         let shared: Arc<dyn CodedStore> = Arc::clone(&store) as _;
         let content = text(length);
         // Stored answers are for all: cookies do not matter.
-        let asked = asked("GET", &[("accept-encoding", "br"), ("cookie", "a=b")]);
+        let asked = asked("GET", &[("accept-encoding", "zstd"), ("cookie", "a=b")]);
         let fields = [("content-type", "text/plain"), ("etag", "\"a\"")];
         let answer = || answer(200, &fields, ResponseBody::full(content.clone()));
         let policy = FinishPolicy::default();
@@ -394,24 +430,24 @@ async fn a_stored_content_is_coded_once() {
 
         assert_eq!(first, second);
         assert_eq!(exact, Some(first.len() as u64));
-        assert!(decode("br", &first) == content);
+        assert!(decode("zstd", &first) == content);
         assert_eq!(store.claims.load(Ordering::Relaxed), 1);
-        let head = Asked { wanted: Wanted::of(&Method::HEAD, &accept_br()), ..Asked::default() };
+        let head = Asked { wanted: Wanted::of(&Method::HEAD, &accept_zstd()), ..Asked::default() };
         let head = finisher.finish(&head, answer(), &policy, Some(&shared));
         assert_eq!(field(&head, "content-length"), first.len().to_string());
-        assert_eq!(field(&head, "content-encoding"), "br");
+        assert_eq!(field(&head, "content-encoding"), "zstd");
     }
 }
 
-fn accept_br() -> HeaderMap {
-    HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("br"))])
+fn accept_zstd() -> HeaderMap {
+    HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("zstd"))])
 }
 
 #[tokio::test]
 async fn a_coding_that_is_given_up_is_not_kept() {
     let store = Arc::new(Store::default());
     let shared: Arc<dyn CodedStore> = Arc::clone(&store) as _;
-    let asked = asked("GET", &[("accept-encoding", "br")]);
+    let asked = asked("GET", &[("accept-encoding", "zstd")]);
     let response =
         answer(200, &[("content-type", "text/plain")], ResponseBody::full(text(300_000)));
 
@@ -421,7 +457,7 @@ async fn a_coding_that_is_given_up_is_not_kept() {
     let _first = body.frame().await;
     drop(body);
 
-    assert_eq!(*store.kept.lock(), [(Coding::Brotli, None)]);
+    assert_eq!(*store.kept.lock(), [(Coding::Zstd, None)]);
 }
 
 #[test]
