@@ -130,7 +130,8 @@ async fn a_browser_has_the_files_before_the_page() {
     let server = server().await;
     let origin = origin(&server);
 
-    let arguments = [&*origin, "/app?wait=1500"];
+    // Long enough for a browser that has little of the machine to ask for all of them.
+    let arguments = [&*origin, "/app?wait=8000"];
     let Some(seen) = clients::browser("early_hints.mjs", &arguments).await else { return };
 
     let resources = seen["resources"].as_array().unwrap();
