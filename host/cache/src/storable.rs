@@ -203,7 +203,8 @@ pub fn strip_private(headers: &mut HeaderMap) {
 
 /// Whether the request has a field of [`OVERRIDES`].
 pub(crate) fn has_override(headers: &HeaderMap) -> bool {
-    OVERRIDES.iter().any(|name| headers.contains_key(name))
+    // One pass over the names costs a hit less than five lookups, which hash.
+    headers.keys().any(|name| name.as_str().starts_with("x-") && OVERRIDES.contains(name))
 }
 
 fn refuse_request(request: Request<'_>) -> Result<(), Refusal> {

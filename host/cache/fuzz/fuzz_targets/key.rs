@@ -25,8 +25,13 @@ fuzz_target!(|input: &str| {
     let rules = KeyRules::new(["utm_*"], []).expect("a pattern");
     let target = |authority, path_and_query| Target { scheme: "https", authority, path_and_query };
     let key = |rules: &KeyRules, at: Target<'_>| Key::new(rules, "shop", at, &headers);
+    let upper = authority.to_ascii_uppercase();
     let one = key(&plain, target(authority, path));
-    assert_eq!(one, key(&plain, target(&authority.to_ascii_uppercase(), path)));
+    // What is no port is left as it was written.
+    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+    if port.bytes().all(|byte| byte.is_ascii_digit()) {
+        assert_eq!(one, key(&plain, target(&upper, path)));
+    }
     assert_eq!(Key::from_bytes(one.as_bytes()), Some(one.clone()));
     assert_eq!(one.target(), one);
     assert_eq!(one.namespace(), "shop");
