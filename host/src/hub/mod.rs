@@ -46,6 +46,9 @@ const OVERLAP_POLL: Duration = Duration::from_millis(100);
 const DELETE_AT_ONCE: usize = 10_000;
 /// Streams, polls and sockets that one plugin may have held at once, unless its manifest says less.
 pub const DEFAULT_HELD: usize = 100_000;
+/// How long a drain waits for events that are on their way to streams.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// At the drain, streams end over so long, so that their clients do not all come back at once.
 pub const DRAIN_SPREAD: Duration = Duration::from_secs(3);
 /// Steps of that time.
@@ -202,6 +205,13 @@ impl Hub {
 
     /// Lets all who follow something end, spread out.
     async fn end_all(&self) {
+        // What was published before the drain is still sent.
+        let delivered = async {
+            for shard in &self.shards {
+                shard.settled().await;
+            }
+        };
+        let _too_slow = tokio::time::timeout(SETTLING, delivered).await;
         let mut everybody: Vec<_> = self.shards.iter().flat_map(|shard| shard.all()).collect();
         // By their random names, so that no core and no topic is first.
         everybody.sort_by_key(|subscriber| subscriber.id().0);

@@ -135,6 +135,19 @@ impl Shard {
         }
     }
 
+    /// Waits until everything that was put in has been offered.
+    pub(super) async fn settled(&self) {
+        loop {
+            {
+                let mailbox = self.mailbox.lock();
+                if mailbox.events.is_empty() && !mailbox.is_serving {
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     pub(super) fn add(&self, subscriber: &Arc<Subscriber>) {
         self.members.lock().add(subscriber);
         self.subscribers.fetch_add(1, Ordering::Relaxed);
