@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 use crate::Response;
 use crate::client::SendError;
 use crate::files::FileError;
-use crate::hub::{PublishError, SubscribeError};
+use crate::hub::{PublishError, SubscribeError, again_later};
+use crate::sql::SqlError;
 use crate::websocket::AcceptError;
 
 /// A failed request: a status, and what the client may know about it.
@@ -206,6 +207,8 @@ impl<E: StdError + 'static> From<E> for Error {
             Self::new(error.status())
         } else if let Some(error) = source.downcast_ref::<PublishError>() {
             error.problem()
+        } else if let Some(SqlError::Busy) = source.downcast_ref::<SqlError>() {
+            again_later()
         } else if let Some(error) = source.downcast_ref::<SubscribeError>() {
             error.problem()
         } else if let Some(error) = source.downcast_ref::<AcceptError>() {
