@@ -126,7 +126,7 @@ impl Blocks {
     }
 
     /// Bytes of the body.
-    pub fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.len
     }
 
@@ -180,7 +180,7 @@ impl Building {
     }
 
     /// Bytes so far.
-    pub fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         (self.blocks.len() * BLOCK + self.tail_len) as u64
     }
 
@@ -216,7 +216,7 @@ impl Building {
 
     /// The whole body; `None`, and nothing changed, where there is no room for its last block.
     pub fn finish(&mut self) -> Option<Blocks> {
-        let len = self.len();
+        let len = self.size();
         if !self.tail.is_empty() {
             if !self.room.grow(BLOCK_OVERHEAD) {
                 return None;
@@ -300,7 +300,7 @@ mod tests {
             let sent = blocks.body().collect().await.unwrap().to_bytes();
 
             assert_eq!(sent, body, "{len}");
-            assert_eq!(blocks.len(), len as u64);
+            assert_eq!(blocks.size(), len as u64);
             assert_eq!(blocks.weight(), counted);
             drop(sent);
             drop(blocks);

@@ -19,9 +19,12 @@ const SHARDS: usize = 32;
 /// What followers are told; `T` is what an answer can be.
 type Told<T> = Option<T>;
 
+/// Where those who ask the same hear of it.
+type Asking<K, T> = HashMap<K, watch::Receiver<Told<T>>>;
+
 /// The requests that others wait for, by what they ask.
 pub struct Flights<K, T> {
-    shards: Arc<[Mutex<HashMap<K, watch::Receiver<Told<T>>>>]>,
+    shards: Arc<[Mutex<Asking<K, T>>]>,
     hasher: RandomState,
 }
 
@@ -45,13 +48,14 @@ pub struct Leader<K: Hash + Eq, T> {
 #[derive(Debug)]
 pub struct Follower<T>(watch::Receiver<Told<T>>);
 
-impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
-    /// None.
-    pub fn new() -> Self {
+impl<K, T> Default for Flights<K, T> {
+    fn default() -> Self {
         let shards = std::iter::repeat_with(Mutex::default).take(SHARDS).collect();
         Self { shards, hasher: RandomState::new() }
     }
+}
 
+impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
     /// Joins the flight for `key`, or begins it.
     pub fn join(&self, key: &K) -> Role<K, T> {
         match self.shard(key).lock().entry(key.clone()) {
@@ -75,7 +79,7 @@ impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
 
 impl<K: Hash + Eq, T> Flights<K, T> {
     /// Flights under way.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
@@ -115,7 +119,7 @@ impl<K, T> Clone for Flights<K, T> {
 
 impl<K: Hash + Eq, T> fmt::Debug for Flights<K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Flights").field(&self.len()).finish()
+        f.debug_tuple("Flights").field(&self.count()).finish()
     }
 }
 
@@ -136,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_get_what_the_first_one_tells() {
-        let flights = Flights::new();
+        let flights = Flights::default();
         let leader = flights.lead(&1).unwrap();
         let early = follower(flights.join(&1));
 
@@ -149,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_takes_the_place_of_a_leader_that_left() {
-        let flights = Flights::new();
+        let flights = Flights::default();
         let leader = flights.lead(&1).unwrap();
         let followers = [follower(flights.join(&1)), follower(flights.join(&1))];
 
@@ -162,6 +166,6 @@ mod tests {
 
         assert_eq!(leaders.len(), 1);
         drop(leaders);
-        assert_eq!(flights.len(), 0);
+        assert_eq!(flights.count(), 0);
     }
 }

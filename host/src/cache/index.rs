@@ -22,12 +22,13 @@ pub struct Index {
     hasher: RandomState,
 }
 
-impl Index {
-    /// An empty one.
-    pub fn new() -> Self {
+impl Default for Index {
+    fn default() -> Self {
         Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
     }
+}
 
+impl Index {
     /// The name of all entries of a plugin at a path with its query.
     pub fn path(&self, plugin: &str, path_and_query: &str) -> Name {
         self.hasher.hash_one((plugin, 0u8, path_and_query))

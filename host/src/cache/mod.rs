@@ -75,7 +75,7 @@ impl Cache {
     /// A cache of `size` bytes, with everything that is being filled or sent; 0: it stores nothing.
     pub fn new(size: u64, drain: Drain) -> Arc<Self> {
         let memory = Memory::new(size);
-        let index = Arc::new(Index::new());
+        let index = Arc::new(Index::default());
         let capacity = size - size / RESERVE;
         Arc::new(Self {
             shared: Arc::new(Storage::new(capacity, Arc::clone(&memory), Arc::clone(&index))),
@@ -84,7 +84,7 @@ impl Cache {
             own: ArcSwap::default(),
             own_lock: Mutex::new(()),
             capacity,
-            flights: Flights::new(),
+            flights: Flights::default(),
             passes: quick_cache::sync::Cache::new(MAX_PASSES),
             purges: Purges::default(),
             background: Arc::new(Semaphore::new(MAX_BACKGROUND)),
@@ -138,7 +138,7 @@ impl Cache {
 
     /// Requests to plugins that others may be waiting for.
     pub fn fills(&self) -> u64 {
-        self.flights.len() as u64
+        self.flights.count() as u64
     }
 
     /// Keeps the storages up to date with what is served, until the drain.

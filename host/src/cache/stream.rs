@@ -75,7 +75,7 @@ enum Kept {
 impl Kept {
     fn end(&self) -> u64 {
         match self {
-            Self::All(building) => building.len(),
+            Self::All(building) => building.size(),
             Self::Window { begin, len, .. } => begin + len,
         }
     }
@@ -227,7 +227,7 @@ impl State {
     /// Takes in what the plugin sent.
     fn take_in(&mut self, data: &Bytes, stream: &Stream) {
         if let Kept::All(building) = &mut self.kept {
-            if building.len() + data.len() as u64 <= stream.largest && building.push(data) {
+            if building.size() + data.len() as u64 <= stream.largest && building.push(data) {
                 return;
             }
             self.give_up();
@@ -261,7 +261,7 @@ impl State {
             return None;
         };
         let pieces = blocks.iter().cloned().collect();
-        self.kept = Kept::Window { begin: 0, pieces, len: blocks.len() };
+        self.kept = Kept::Window { begin: 0, pieces, len: blocks.size() };
         self.outcome.take().map(|outcome| (outcome, blocks))
     }
 }

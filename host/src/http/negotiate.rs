@@ -132,8 +132,11 @@ fn thousandths(value: &str) -> Option<u16> {
     }
 }
 
+/// Two names that belong together: type and subtype, or a parameter's name and value.
+type Pair<'a> = (&'a str, &'a str);
+
 /// Type and subtype, and the parameters.
-fn media(text: &str) -> Option<((&str, &str), impl Iterator<Item = (&str, &str)> + Clone)> {
+fn media(text: &str) -> Option<(Pair<'_>, impl Iterator<Item = Pair<'_>> + Clone)> {
     let mut parts = text.split(';').map(str::trim);
     let media = parts.next()?.split_once('/')?;
     let parameters = parts.filter_map(|parameter| {

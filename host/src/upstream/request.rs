@@ -76,7 +76,7 @@ impl Prepared {
         let wants_trailers = clean_request(&mut parts.headers);
         check_size(&parts.headers)?;
         let declared = content_length(&mut parts.headers)?;
-        let target = Target::new(&parts.uri, origin, host, wants_trailers)?;
+        let target = Target::new(&parts.uri, origin, host.as_ref(), wants_trailers)?;
         let upload = Arc::new(Upload::new());
         let body = Outgoing::new(body, declared, Arc::clone(&upload))?;
         // An extension could change how hyper writes the request (header case, reason phrase).
@@ -154,7 +154,7 @@ impl Target {
     fn new(
         uri: &Uri,
         origin: &Origin,
-        host: Option<HeaderValue>,
+        host: Option<&HeaderValue>,
         wants_trailers: bool,
     ) -> Result<Self, UpstreamError> {
         let path = match uri.path_and_query() {
@@ -170,7 +170,7 @@ impl Target {
         if path.as_str().len() > MAX_URI_BYTES {
             return Err(UpstreamError::RequestUriTooLong);
         }
-        let authority = match &host {
+        let authority = match host {
             Some(host) => host.to_str().unwrap_or_default().to_owned(),
             None => origin.authority(),
         };

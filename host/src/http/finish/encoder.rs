@@ -60,7 +60,7 @@ pub(super) enum Operation {
 }
 
 /// The encoder has failed; it cannot go on.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the content cannot be coded: {0}")]
 pub(super) struct EncodeError(&'static str);
 

@@ -19,10 +19,10 @@ const DIGEST: HeaderName = HeaderName::from_static("digest");
 /// RFC 9213.
 const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
-/// Adds `accept-encoding` to `vary`.
+/// Adds `Accept-Encoding` to `vary`.
 pub(in crate::http) fn vary(headers: &mut HeaderMap) {
     if !has_member(headers, &VARY, ACCEPT_ENCODING.as_str()) && !has_member(headers, &VARY, "*") {
-        headers.append(VARY, HeaderValue::from_static("accept-encoding"));
+        headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
 }
 
@@ -116,8 +116,8 @@ mod tests {
     #[test]
     fn vary_is_said_once() {
         for (given, expected) in [
-            (None, "accept-encoding"),
-            (Some("cookie"), "cookie|accept-encoding"),
+            (None, "Accept-Encoding"),
+            (Some("cookie"), "cookie|Accept-Encoding"),
             (Some("Accept-Encoding, cookie"), "Accept-Encoding, cookie"),
             (Some("*"), "*"),
         ] {

@@ -138,7 +138,8 @@ fn what_is_coded_and_what_is_not() {
     const GZIP: (&str, &str) = ("accept-encoding", "gzip");
     // Coded, and whether others might be.
     let (yes, others, no) = ((true, true), (false, true), (false, false));
-    let rows: &[(&str, Fields, u16, Fields, usize, (bool, bool))] = &[
+    type Row = (&'static str, Fields, u16, Fields, usize, (bool, bool));
+    let rows: &[Row] = &[
         ("§12.5.3 it is accepted", &[GZIP], 200, &[JSON], 2000, yes),
         ("§12.5.3 it is not", &[], 200, &[JSON], 2000, others),
         ("§12.5.3 another is", &[("accept-encoding", "deflate")], 200, &[JSON], 2000, others),
@@ -195,7 +196,7 @@ fn what_is_coded_and_what_is_not() {
 
         let coding = field(&response, "content-encoding").to_owned();
         assert_eq!(coding == "gzip", *coded, "{what}: {response:?}");
-        assert_eq!(field(&response, "vary") == "accept-encoding", *varies, "{what}: {response:?}");
+        assert_eq!(field(&response, "vary") == "Accept-Encoding", *varies, "{what}: {response:?}");
     }
 }
 
@@ -404,7 +405,7 @@ fn encoders_are_bounded_and_given_back() {
 
     assert_eq!(in_use, MAX_ENCODERS);
     assert_eq!(field(&uncoded, "content-encoding"), "");
-    assert_eq!(field(&uncoded, "vary"), "accept-encoding");
+    assert_eq!(field(&uncoded, "vary"), "Accept-Encoding");
     assert_eq!(finisher.encoders.in_use(), 0);
     assert_eq!(field(&coded(), "content-encoding"), "gzip");
 }
@@ -658,7 +659,7 @@ async fn a_part_is_of_the_uncoded_content() {
     assert_eq!(response.status(), 206);
     assert_eq!(field(&response, "content-encoding"), "");
     assert_eq!(field(&response, "etag"), "\"a\"");
-    assert_eq!(field(&response, "vary"), "accept-encoding");
+    assert_eq!(field(&response, "vary"), "Accept-Encoding");
     assert_eq!(field(&response, "content-length"), "1990");
     assert_eq!(field(&response, "content-md5"), "");
     assert_eq!(field(&response, "repr-digest"), "x");
