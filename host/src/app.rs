@@ -21,6 +21,7 @@ use crate::http::conn::{Conn, EarlyData, Persistence};
 use crate::http::control::{Control, controlled};
 use crate::http::finish::timing::{Timing, announce};
 use crate::http::finish::{Asked, CodedStore, Finisher};
+use crate::http::forwarded::TrustedProxies;
 use crate::http::interim::Interim;
 use crate::http::limits::Limits;
 use crate::http::rejection::{Rejection, failure_response};
@@ -32,6 +33,7 @@ use crate::plugin::exchange::Exchange;
 use crate::plugin::learnt::has_credentials;
 use crate::plugin::manifest::cache::RoutePolicy;
 use crate::plugin::manifest::response::ResponsePolicy;
+use crate::plugin::pulse::Pulse;
 use crate::plugin::registry::Published;
 use crate::plugin::reply::Named;
 use crate::plugin::upgrade::Offer;
@@ -69,6 +71,8 @@ pub struct App {
     pub finisher: Finisher,
     /// Whether the server is leaving.
     pub drain: Drain,
+    /// Who is believed about earlier hops.
+    pub trusted_proxies: TrustedProxies,
     /// What is answered without a plugin.
     pub cache: Arc<Cache>,
 }
@@ -81,7 +85,7 @@ impl Handle for App {
         interim: Arc<Interim>,
     ) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
-        let mut guard = self.observer.begin(conn, &parts);
+        let mut guard = self.observer.begin(conn, &parts.method, &parts.uri, &parts.headers);
         let response = match self.answer(conn, parts, body, interim, &mut guard).await {
             Ok(response) => response,
             Err(Refusal::Rejection(rejection)) => {
@@ -96,13 +100,59 @@ impl Handle for App {
         guard.finish(response)
     }
 
+    /// What the cache has: the way of [`App::answer`], as far as that leads to a fresh entry.
+    fn at_once(
+        &self,
+        conn: &Arc<Conn>,
+        request: &Request<RequestBody>,
+    ) -> Option<Response<ResponseBody>> {
+        let (method, headers) = (request.method(), request.headers());
+        if !self.cache.is_on()
+            || *method != Method::GET && *method != Method::HEAD
+            || request.extensions().get::<UpgradeRequested>().is_some()
+            || request.extensions().get::<EarlyData>().is_some()
+            || headers.contains_key(EARLY_DATA)
+            || self.trusted_proxies.strips(conn.peer, headers)
+        {
+            return None;
+        }
+        let authority = request.uri().authority()?;
+        let (host, path) = (authority.host(), request.uri().path());
+        let routes = self.published.routes();
+        let Routed::Found(route) = routes.find(method, host, path) else { return None };
+        let manifest = &route.plugin.manifest;
+        let caching = manifest.cache.find(method, host, path);
+        if route.folder.is_some()
+            || !caching.enabled
+            || caching.debug
+            || manifest.responses.find(method, host, path).is_some()
+        {
+            return None;
+        }
+        let asked = stage::Asked {
+            plugin: &route.plugin.name,
+            route: &route.pattern,
+            space: &route.space,
+            policy: caching,
+            has_own: manifest.cache.size.is_some(),
+            scheme: conn.scheme_name(),
+            authority: authority.as_str(),
+        };
+        let answer = self.cache.at_once(asked, request)?;
+        let mut guard = self.observer.begin(conn, method, request.uri(), headers);
+        guard.routed(&route.plugin.name, &route.pattern);
+        guard.cached(answer.outcome);
+        let response = self.finish(&Asked::of(method, headers), caching, answer, &guard);
+        Some(guard.finish(response))
+    }
+
     fn reject(
         &self,
         conn: &Arc<Conn>,
         parts: &request::Parts,
         rejection: Rejection,
     ) -> Response<ResponseBody> {
-        let mut guard = self.observer.begin(conn, parts);
+        let mut guard = self.observer.begin(conn, &parts.method, &parts.uri, &parts.headers);
         guard.rejected(&rejection);
         let response = rejection.into_response(Some(guard.id().as_str()));
         guard.finish(response)
@@ -132,6 +182,7 @@ impl App {
     ) -> Result<Response<ResponseBody>, Refusal> {
         let authority = authority(&parts)?;
         let is_early = early_data(&mut parts)?;
+        self.trusted_proxies.strip(conn.peer, &mut parts.headers);
         let route = self.route(&parts, &authority)?;
         guard.routed(&route.plugin.name, &route.pattern);
         if let Some(folder) = route.folder.as_deref().filter(|_| route.chain.is_empty()) {
@@ -145,7 +196,7 @@ impl App {
         let policy = policies.find(&parts.method, authority.host(), parts.uri.path());
         let persistence = policy.and_then(|policy| policy.persistence);
         // An answer that is stored has no exchange whose wishes would hold.
-        let wishes = policy.and_then(|policy| wishes(policy));
+        let wishes = policy.and_then(wishes);
         let wants = Asked::of(&parts.method, &parts.headers);
         let is_switch = switches(&parts);
         let call = Call {
@@ -543,6 +594,7 @@ async fn replied(
     permit: &mut Option<Permit>,
 ) -> Result<(Response<ResponseBody>, bool), Refusal> {
     let (mut head, body) = response.into_parts();
+    let pulse = head.extensions.remove::<Arc<Pulse>>();
     let named = exchange.replies.take(&mut head.headers);
     let switches = matches!(&named, Named::Held(held) if held.switches());
     if switches && !confirms(head.status) {
@@ -563,12 +615,12 @@ async fn replied(
             Ok((held.respond(head), true))
         }
         Named::Nothing => {
-            Ok((Response::from_parts(head, plugin::response_body(body).await), false))
+            Ok((Response::from_parts(head, plugin::response_body(body, pulse).await), false))
         }
         Named::Unknown => {
             let request_id = &*exchange.request_id;
             tracing::warn!(plugin = &*plugin.name, request_id, "unknown reply token");
-            Ok((Response::from_parts(head, plugin::response_body(body).await), false))
+            Ok((Response::from_parts(head, plugin::response_body(body, pulse).await), false))
         }
     }
 }

@@ -299,6 +299,7 @@ impl Server {
             finisher: Finisher::default(),
             limits: Arc::clone(&limits),
             drain: drain.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
             cache: Arc::clone(&cache),
         });
         let admin = Arc::new(AdminState::new(

@@ -8,6 +8,9 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// This cache.
 const NAME: &TokenRef = token_ref("wharf");
 
+/// The largest integer of a structured field (RFC 9651 §3.3.1).
+const MAX_INTEGER: i64 = 999_999_999_999_999;
+
 const HIT: &KeyRef = key_ref("hit");
 const FWD: &KeyRef = key_ref("fwd");
 const FWD_STATUS: &KeyRef = key_ref("fwd-status");
@@ -104,6 +107,17 @@ impl CacheStatus<'_> {
 
     /// The member as a field value.
     pub fn to_value(&self) -> HeaderValue {
+        if let Some(ttl) = self.ttl.filter(|ttl| *self == Self::hit(*ttl)) {
+            // What most answers say, without a serializer.
+            const HIT: &[u8] = b"wharf;hit;ttl=";
+            let mut text = [0; HIT.len() + 20];
+            let mut number = itoa::Buffer::new();
+            let number = number.format(ttl.clamp(-MAX_INTEGER, MAX_INTEGER)).as_bytes();
+            let length = HIT.len() + number.len();
+            text[..HIT.len()].copy_from_slice(HIT);
+            text[HIT.len()..length].copy_from_slice(number);
+            return HeaderValue::from_bytes(&text[..length]).expect("letters and digits");
+        }
         let mut text = String::with_capacity(48);
         self.write(&mut text);
         HeaderValue::try_from(text).expect("a structured field is visible ASCII")
@@ -128,6 +142,7 @@ impl CacheStatus<'_> {
         }
         if let Some(ttl) = self.ttl {
             // Lifetimes are at most 2^31 and times 64 bits, so this holds but for broken clocks.
+            let ttl = ttl.clamp(-MAX_INTEGER, MAX_INTEGER);
             let ttl = sfv::Integer::try_from(ttl).unwrap_or(sfv::Integer::ZERO);
             member = member.parameter(TTL, ttl);
         }

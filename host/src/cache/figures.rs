@@ -1,12 +1,12 @@
 //! What the cache did, in numbers: what happens on a hit is counted by route (`observe/series`), what
 //! happens less often here.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
 use wharf_cache::Refusal;
 
 /// How a request fared.
@@ -102,10 +102,15 @@ impl Figures {
         self.purged.load(Ordering::Relaxed)
     }
 
-    /// Puts the counts that have labels among a server's metrics.
-    pub fn register(&self, registry: &mut Registry) {
+    /// Tells the counts that have labels.
+    ///
+    /// # Errors
+    /// Those of the encoder.
+    pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Answers that were not stored, by reason";
-        registry.register("wharf_cache_refused", help, self.refused.clone());
+        let kind = self.refused.metric_type();
+        let series = encoder.encode_descriptor("wharf_cache_refused", help, None, kind)?;
+        self.refused.encode(series)
     }
 }
 

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, DATE, RANGE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::BodyExt;
 use wharf_cache::key::Target;
 use wharf_cache::lookup::{self, Conditions, Failure, Missing};
-use wharf_cache::status::Fwd;
+use wharf_cache::status::{CACHE_STATUS, Fwd};
 use wharf_cache::validate::{self, HeadEffect};
 use wharf_cache::{
     CacheStatus, Decision, Key, Options, Refusal, Request as View, Stored, Times, decide,
@@ -193,6 +193,30 @@ struct Visit<'a, O> {
 }
 
 impl Cache {
+    /// Answers a request with what is stored, where that is fresh: nothing has to be waited for, and
+    /// nothing of the request is copied. Nothing where more is to be found out.
+    pub fn at_once(&self, asked: Asked<'_>, request: &Request<RequestBody>) -> Option<Answer> {
+        let (method, headers) = (request.method(), request.headers());
+        let view = View { method, headers, has_body: request.body().declared() != Some(0) };
+        if lookup::bypass(view).is_some() {
+            return None;
+        }
+        let path = path_and_query(request.uri());
+        let target =
+            Target { scheme: asked.scheme, authority: asked.authority, path_and_query: path };
+        let key = Key::new(&asked.policy.key_rules, asked.space, target, headers);
+        let storage = self.storage(asked.plugin, asked.has_own);
+        let entry = select(&*storage.get(&key)?, headers)?;
+        match decide(view, &entry.stored, &asked.policy.options, SystemTime::now()) {
+            Decision::Serve { age, left } => {
+                let ttl = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
+                let kept = Kept { storage, key, entry };
+                Some(stored_answer(kept, age, &CacheStatus::hit(ttl), Outcome::Hit))
+            }
+            _ => None,
+        }
+    }
+
     /// Answers a request, from what is stored or from the plugin.
     ///
     /// # Errors
@@ -271,8 +295,23 @@ impl Cache {
 }
 
 fn target<'a>(asked: Asked<'a>, parts: &'a Parts) -> Target<'a> {
-    let path_and_query = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let path_and_query = path_and_query(&parts.uri);
     Target { scheme: asked.scheme, authority: asked.authority, path_and_query }
+}
+
+fn path_and_query(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
+}
+
+/// The variant of what is stored that a request selects.
+fn select(resource: &Resource, headers: &HeaderMap) -> Option<Arc<Entry>> {
+    match &*resource.variants {
+        [only] if only.stored.selecting().is_empty() => Some(Arc::clone(only)),
+        variants => {
+            let entry = lookup::select(variants.iter().map(|it| &**it), headers)?;
+            variants.iter().find(|it| std::ptr::eq(&***it, entry)).cloned()
+        }
+    }
 }
 
 impl<O: Origin> Visit<'_, O> {
@@ -287,14 +326,7 @@ impl<O: Origin> Visit<'_, O> {
     /// What is stored for the request, and the variant that it selects.
     fn find(&self) -> (Option<Arc<Resource>>, Option<Arc<Entry>>) {
         let Some(resource) = self.storage.get(&self.key) else { return (None, None) };
-        let entry = match &*resource.variants {
-            [only] if only.stored.selecting().is_empty() => Some(only),
-            variants => {
-                let selected = lookup::select(variants.iter().map(|it| &**it), &self.headers);
-                selected.and_then(|entry| variants.iter().find(|it| std::ptr::eq(&***it, entry)))
-            }
-        };
-        let entry = entry.cloned();
+        let entry = select(&resource, &self.headers);
         (Some(resource), entry)
     }
 
@@ -485,9 +517,7 @@ impl<O: Origin> Visit<'_, O> {
             }
             None => CacheStatus::hit(ttl),
         };
-        let response =
-            respond((entry.stored.status(), &entry.headers), age, &status, entry.body.body());
-        self.stored_answer(response, entry, outcome)
+        stored_answer(self.kept(entry), age, &status, outcome)
     }
 
     /// The stored answer, stale.
@@ -500,19 +530,11 @@ impl<O: Origin> Visit<'_, O> {
     ) -> Answer {
         let ttl = -i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
         let status = CacheStatus { detail: Some(reason.token()), ..CacheStatus::hit(ttl) };
-        let response =
-            respond((entry.stored.status(), &entry.headers), age, &status, entry.body.body());
-        self.stored_answer(response, entry, Outcome::Stale)
+        stored_answer(self.kept(entry), age, &status, Outcome::Stale)
     }
 
-    fn stored_answer(
-        &self,
-        response: Response<ResponseBody>,
-        entry: Arc<Entry>,
-        outcome: Outcome,
-    ) -> Answer {
-        let kept = Kept { storage: Arc::clone(&self.storage), key: self.key.clone(), entry };
-        Answer { response, outcome, stored: Some(kept), is_prepared: true, ..Answer::of_nobody() }
+    fn kept(&self, entry: Arc<Entry>) -> Kept {
+        Kept { storage: Arc::clone(&self.storage), key: self.key.clone(), entry }
     }
 
     /// Asks the plugin, and stores what it says.
@@ -623,11 +645,14 @@ impl<O: Origin> Visit<'_, O> {
         *response.headers_mut() = freshened.headers;
         response.headers_mut().insert(AGE, freshened.age.as_secs().into());
         status.append(response.headers_mut());
-        let mut answer = self.stored_answer(response, body, Outcome::Revalidated);
-        answer.control = called.control;
-        answer.is_prepared = false;
-        answer.took = Some(called.took);
-        Ok(answer)
+        Ok(Answer {
+            response,
+            control: called.control,
+            outcome: Outcome::Revalidated,
+            stored: Some(self.kept(body)),
+            took: Some(called.took),
+            ..Answer::of_nobody()
+        })
     }
 
     /// What the plugin answered, stored while it is sent where that is allowed.
@@ -745,7 +770,7 @@ impl<O: Origin> Visit<'_, O> {
     /// RFC 9111 §4.3.5.
     fn learn_from_head(&self, asked: &Ask, head: &http::response::Parts, times: Times) {
         let Some(entry) = &asked.entry else { return };
-        let length = entry.body.len();
+        let length = entry.body.size();
         let answer = (head.status, &head.headers);
         match validate::head(&entry.stored, length, self.view(), answer, times, self.options()) {
             HeadEffect::Freshened(freshened) => match freshened.stored {
@@ -896,7 +921,7 @@ impl Fill {
     }
 
     fn put(&self, blocks: Blocks) -> Option<Arc<Entry>> {
-        if content_length(self.stored.headers()).is_some_and(|length| length != blocks.len()) {
+        if content_length(self.stored.headers()).is_some_and(|length| length != blocks.size()) {
             self.cache.figures.refused(&self.plugin, &self.route, Refusal::Incomplete);
             return None;
         }
@@ -927,6 +952,13 @@ impl stream::Outcome for Fill {
     }
 }
 
+/// A stored answer.
+fn stored_answer(kept: Kept, age: Duration, status: &CacheStatus<'_>, outcome: Outcome) -> Answer {
+    let entry = &kept.entry;
+    let response = respond((entry.stored.status(), &entry.headers), age, status, entry.body.body());
+    Answer { response, outcome, stored: Some(kept), is_prepared: true, ..Answer::of_nobody() }
+}
+
 /// A response with a stored head.
 fn respond(
     (status_code, head): (StatusCode, &HeaderMap),
@@ -939,15 +971,20 @@ fn respond(
     *response.headers_mut() = head.clone();
     let headers = response.headers_mut();
     headers.insert(AGE, age.as_secs().into());
-    status.append(headers);
+    if headers.get(CACHE_STATUS).is_some_and(HeaderValue::is_empty) {
+        // Its place in an entry's head.
+        headers.insert(CACHE_STATUS, status.to_value());
+    } else {
+        status.append(headers);
+    }
     response
 }
 
 /// Puts another `Cache-Status` in the place of ours.
 fn replace_status(headers: &mut HeaderMap, stored: &Stored, status: &CacheStatus<'_>) {
-    headers.remove(wharf_cache::status::CACHE_STATUS);
-    for earlier in stored.headers().get_all(wharf_cache::status::CACHE_STATUS) {
-        headers.append(wharf_cache::status::CACHE_STATUS, earlier.clone());
+    headers.remove(CACHE_STATUS);
+    for earlier in stored.headers().get_all(CACHE_STATUS) {
+        headers.append(CACHE_STATUS, earlier.clone());
     }
     status.append(headers);
 }

@@ -13,10 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response};
+use http::header::AGE;
+use http::{HeaderMap, HeaderValue, Method, Response};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache as Weighed;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
+use wharf_cache::status::CACHE_STATUS;
 use wharf_cache::{Key, Stored};
 
 use super::blocks::{Blocks, Memory};
@@ -50,7 +52,7 @@ pub struct Entry {
     pub stored: Stored,
     /// As the plugin made it.
     pub body: Blocks,
-    /// The head that clients get, but for `Age` and `Cache-Status`: what the host adds for the content is
+    /// The head that clients get, with places for `Age` and `Cache-Status`: what the host adds for the content is
     /// not the plugin's and no validator to ask it by.
     pub headers: HeaderMap,
     /// What finishing it takes of that.
@@ -82,6 +84,11 @@ impl Entry {
         head.status = stored.status();
         head.headers = stored.headers().clone();
         let traits = prepare(&Method::GET, &mut head, &body.body(), &policy, true);
+        // Places for what each answer has of its own: another field would make the copy grow.
+        head.headers.insert(AGE, HeaderValue::from_static("0"));
+        if !head.headers.contains_key(CACHE_STATUS) {
+            head.headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
+        }
         let claimed = Default::default();
         Arc::new(Self { stored, body, headers: head.headers, traits, coded, claimed, policy })
     }
@@ -124,6 +131,8 @@ pub struct Resource {
     pub variants: Box<[Arc<Entry>]>,
     names: Box<[Name]>,
     weight: u64,
+    /// Another is about to take its place, under most of its names.
+    is_superseded: AtomicBool,
 }
 
 impl Resource {
@@ -142,6 +151,7 @@ impl Resource {
             variants: variants.into(),
             names: names.into(),
             weight,
+            is_superseded: AtomicBool::new(false),
         })
     }
 }
@@ -196,9 +206,12 @@ impl Lifecycle<Key, Arc<Resource>> for Evicted {
     /// What was evicted is dropped when the shard's lock is free again.
     type RequestState = Vec<(Key, Arc<Resource>)>;
 
+    /// Of what gives way, also to another value of its own key.
     fn on_evict(&self, state: &mut Self::RequestState, key: Key, resource: Arc<Resource>) {
-        self.evictions.fetch_add(1, Ordering::Relaxed);
-        self.index.remove(resource.names.iter().copied(), &key);
+        if !resource.is_superseded.load(Ordering::Relaxed) {
+            self.evictions.fetch_add(1, Ordering::Relaxed);
+            self.index.remove(resource.names.iter().copied(), &key);
+        }
         state.push((key, resource));
     }
 }
@@ -345,6 +358,9 @@ impl Storage {
                 // First, so that an eviction that follows at once finds what to take back.
                 self.index.add(&resource.names, key);
                 let names = Arc::clone(&resource);
+                if let Some(before) = &before {
+                    before.is_superseded.store(true, Ordering::Relaxed);
+                }
                 self.entries.insert(key.clone(), resource);
                 if let Some(before) = before {
                     let gone = before.names.iter().filter(|name| !names.names.contains(name));

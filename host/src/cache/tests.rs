@@ -619,6 +619,24 @@ async fn entries_are_purged_by_url_and_by_surrogate_key() {
 }
 
 #[tokio::test]
+async fn what_was_replaced_is_still_purged_by_its_names() {
+    let mut bench = Bench::new();
+    let cache = Arc::clone(&bench.cache);
+    let headers =
+        [("cache-control", "max-age=3600"), ("cache-tag", "posts"), ("vary", "x-flavour")];
+    for flavour in ["mint", "lime"] {
+        let client = bench.send("GET", "/posts", &[("x-flavour", flavour)]);
+        bench.answer(&headers, "stored").await;
+        client.whole().await;
+    }
+
+    assert_eq!(cache.purge_key(None, "posts", Purge::Soft), 2);
+    assert_eq!(cache.purge_url(None, "/posts", Purge::Hard), 2);
+    assert_eq!(cache.contents(None).entries, 0);
+    assert_eq!(cache.contents(None).evictions, 0, "nothing was pushed out");
+}
+
+#[tokio::test]
 async fn variants_are_told_apart_and_bounded() {
     let mut bench = Bench::new();
     let headers = [("cache-control", "max-age=3600"), ("vary", "x-flavour")];

@@ -27,10 +27,7 @@ pub struct CacheConfig {
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        Self {
-            size: DEFAULT_CACHE_SIZE,
-            policies: NamedPolicies::default(),
-        }
+        Self { size: DEFAULT_CACHE_SIZE, policies: NamedPolicies::default() }
     }
 }
 

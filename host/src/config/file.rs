@@ -19,6 +19,7 @@ use super::layer::Layer;
 use super::units::{DurationValue, SizeValue, show_duration, show_size};
 use super::value::{Listen, LogFormat, Switch};
 use super::{Admission, ConfigError};
+use crate::http::forwarded::TrustedProxies;
 use crate::http::limits::Limits;
 use crate::plugin::log::Settings as PluginLogSettings;
 
@@ -47,6 +48,8 @@ pub struct FileConfig {
     /// Names under which the admin listener may be addressed besides loopback ones.
     #[serde(default)]
     pub(super) admin_hosts: Vec<String>,
+    /// Peers whose word about earlier hops counts.
+    trusted_proxies: Option<Spanned<Vec<String>>>,
     pub(super) compile_threads: Option<usize>,
     #[serde(default)]
     pub(super) limits: FileLimits,
@@ -169,6 +172,19 @@ impl FileConfig {
             threads: self.threads,
             drain_limit: self.drain_limit.map(|value| value.0),
         }
+    }
+}
+
+impl FileConfig {
+    pub(super) fn trusted_proxies(&self, source: &Source) -> Result<TrustedProxies, ConfigError> {
+        let Some(written) = &self.trusted_proxies else { return Ok(TrustedProxies::default()) };
+        let texts = written.get_ref().iter().map(String::as_str);
+        TrustedProxies::parse(texts).map_err(|text| {
+            let message = format!(
+                "`trusted-proxies` has \"{text}\": addresses, and networks like \"10.0.0.0/8\""
+            );
+            source.fault(&written.span(), message)
+        })
     }
 }
 

@@ -27,6 +27,7 @@ pub use layer::Layer;
 pub use value::LogFormat;
 
 use crate::drain::DRAIN_LIMIT;
+use crate::http::forwarded::TrustedProxies;
 use crate::http::limits::Limits;
 use crate::observe::otlp::{DEFAULT_SERVICE_NAME, OtlpConfig};
 use crate::plugin::log::Settings as PluginLogSettings;
@@ -80,6 +81,8 @@ pub struct Config {
     pub http3: bool,
     /// Requests with safe methods are taken as TLS early data (RFC 8470), over HTTP/3.
     pub early_data: bool,
+    /// Peers whose `Forwarded` and `X-Forwarded-*` plugins see.
+    pub trusted_proxies: TrustedProxies,
     /// Written once ready.
     pub ready_file: Option<PathBuf>,
     /// The process that serves with the same data folder is taken over: no.
@@ -275,6 +278,7 @@ impl Config {
 
         let mut limits = Limits::default();
         let mut admission = Admission::default();
+        let trusted_proxies = written.trusted_proxies(&source)?;
         written.limits.apply(&source, &mut limits, &mut admission)?;
         let mut cache = CacheConfig::default();
         written.cache.apply(&source, &mut cache)?;
@@ -320,6 +324,7 @@ impl Config {
                 listen: listen(layer.admin, DEFAULT_ADMIN_PORT),
                 hosts: written.admin_hosts,
             },
+            trusted_proxies,
             data: layer.data.unwrap_or_else(|| DEFAULT_DATA.into()),
             certificates: pair(layer.tls_cert, layer.tls_key)?,
             http2: layer.http2.is_none_or(|switch| switch.0),

@@ -27,6 +27,8 @@ impl Config {
         writeln!(out, "admin = {}", listen(self.admin.listen))?;
         let hosts: Vec<String> = self.admin.hosts.iter().map(quoted).collect();
         writeln!(out, "admin-hosts = [{}]", hosts.join(", "))?;
+        let proxies: Vec<String> = self.trusted_proxies.iter().map(quoted).collect();
+        writeln!(out, "trusted-proxies = [{}]", proxies.join(", "))?;
         writeln!(out, "data = {}", path(&self.data))?;
         if !self.certificates.is_empty() {
             let files = self.certificates.iter();

@@ -19,6 +19,7 @@ pub mod etag;
 pub mod file_body;
 pub mod file_reply;
 pub mod finish;
+pub mod forwarded;
 pub mod h1;
 pub mod h2;
 pub mod h3;
@@ -50,6 +51,16 @@ pub trait Handle: Send + Sync + 'static {
         request: Request<RequestBody>,
         interim: Arc<Interim>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send;
+
+    /// The answer to a request without a body, where nothing has to be waited for: asked before
+    /// [`Handle::handle`], whose future costs more than such an answer.
+    fn at_once(
+        &self,
+        _conn: &Arc<Conn>,
+        _request: &Request<RequestBody>,
+    ) -> Option<Response<ResponseBody>> {
+        None
+    }
 
     /// Answers a request that the protocol or the validator refuses.
     fn reject(

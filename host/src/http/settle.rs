@@ -2,37 +2,52 @@
 //!
 //! A guest gives its head first and its body in the turns of its event loop that follow. Sent at once,
 //! the head would be a write (a packet, a TLS record) of its own, and even the shortest body would go
-//! out in chunks, because nobody knew its length. So the body gets a few turns: one that is complete
-//! by then is sent with its length and its head, and can have a tag, parts and a coding; one that is not
-//! begins a few microseconds later.
+//! out in chunks, because nobody knew its length. So the body is waited for as long as its guest is at
+//! work: one that is complete by then is sent with its length and its head, and can have a tag, parts
+//! and a coding; one whose guest waits for something itself begins a few microseconds later.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::body::{BodyError, BoxedBody, ResponseBody};
+use crate::plugin::pulse::Pulse;
 
-/// Turns of the connection's task that a body has: one for its bytes, one for its end, one to spare.
+/// Turns of the connection's task that a body has for its next bytes or its end once its guest rests:
+/// what comes by way of other tasks needs one or two.
 const TURNS: usize = 3;
+/// For how long a guest that is at work is waited for, lest one that computes its content piece by piece
+/// keeps back its beginning.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// Bytes up to which a body is waited for.
 pub const SETTLED: usize = 64 * 1024;
 
-/// The same body, complete where it is so within a few turns.
-pub async fn settle(mut body: BoxedBody) -> ResponseBody {
+/// The same body, complete where it is so before the guest rests.
+pub async fn settle(mut body: BoxedBody, pulse: Option<Arc<Pulse>>) -> ResponseBody {
     let mut front = VecDeque::new();
     let mut turns = 0;
     let mut bytes = 0;
+    let deadline = Instant::now() + PATIENCE;
+    let mut patience = None;
     let complete = poll_fn(|cx| {
         loop {
             match body.as_mut().poll_frame(cx) {
+                Poll::Pending if pulse.as_ref().is_some_and(|it| it.is_at_work(cx.waker())) => {
+                    let patience = patience
+                        .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+                    return patience.as_mut().poll(cx).map(|()| false);
+                }
                 Poll::Pending if turns == TURNS => return Poll::Ready(false),
                 Poll::Pending => {
                     turns += 1;
-                    // Behind the worker in the queue, which this poll has woken.
+                    // Behind what is in the queue.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -48,6 +63,9 @@ pub async fn settle(mut body: BoxedBody) -> ResponseBody {
                     }
                     if body.is_end_stream() {
                         return Poll::Ready(true);
+                    }
+                    if turns > 0 && Instant::now() < deadline {
+                        turns = 0;
                     }
                 }
             }
@@ -131,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_short_body_gets_its_length() {
-        let body = settle(slow(vec![data("hello")], 1)).await;
+        let body = settle(slow(vec![data("hello")], 1), None).await;
 
         assert_eq!(body.size_hint().exact(), Some(5));
         assert_eq!(body.collect().await.unwrap().to_bytes(), "hello");
@@ -139,15 +157,22 @@ mod tests {
 
     #[tokio::test]
     async fn pieces_that_come_at_once_are_one_body() {
-        let body = settle(slow(vec![data("hel"), data(""), data("lo")], 0)).await;
+        let body = settle(slow(vec![data("hel"), data(""), data("lo")], 0), None).await;
 
         assert_eq!(body.bytes().as_deref(), Some(&b"hello"[..]));
     }
 
     #[tokio::test]
+    async fn a_body_that_goes_on_is_waited_for() {
+        let body = settle(slow((0..50).map(|_| data("ab")).collect(), 2), None).await;
+
+        assert_eq!(body.size_hint().exact(), Some(100));
+    }
+
+    #[tokio::test]
     async fn a_long_body_is_not_waited_for() {
         let half = || Ok(Frame::data(Bytes::from(vec![b'x'; SETTLED / 2])));
-        let body = settle(slow(vec![half(), half(), half()], 0)).await;
+        let body = settle(slow(vec![half(), half(), half()], 0), None).await;
 
         assert_eq!(body.bytes(), None);
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), SETTLED / 2 * 3);
@@ -155,17 +180,38 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_never_had_bytes_is_empty() {
-        let body = settle(slow(vec![], 1)).await;
+        let body = settle(slow(vec![], 1), None).await;
 
         assert!(body.is_end_stream());
     }
 
     #[tokio::test]
     async fn a_slow_body_is_not_waited_for() {
-        let body = settle(slow(vec![data("a"), data("b")], 10)).await;
+        let body = settle(slow(vec![data("a"), data("b")], 10), None).await;
 
         assert_eq!(body.size_hint().exact(), None);
         assert_eq!(body.collect().await.unwrap().to_bytes(), "ab");
+    }
+
+    #[tokio::test]
+    async fn a_body_whose_guest_is_at_work_is_waited_for() {
+        let pulse = Arc::<Pulse>::default();
+        let body = slow(vec![data("a"), data("b")], 10);
+        let body = settle(body, Some(Arc::clone(&pulse))).await;
+        assert_eq!(body.bytes().as_deref(), Some(&b"ab"[..]));
+
+        let (_sender, receiver) = tokio::sync::oneshot::channel::<()>();
+        let never = stream::once(async move {
+            let _never = receiver.await;
+            data("a")
+        });
+        let waiting = settle(Box::pin(StreamBody::new(Box::pin(never))), Some(Arc::clone(&pulse)));
+        let rests = async {
+            tokio::task::yield_now().await;
+            pulse.end();
+        };
+        let (body, ()) = tokio::join!(waiting, rests);
+        assert_eq!(body.bytes(), None);
     }
 
     #[tokio::test]
@@ -174,12 +220,13 @@ mod tests {
             http::HeaderName::from_static("x-sum"),
             http::HeaderValue::from_static("1"),
         )]);
-        let body = settle(slow(vec![data("a"), Ok(Frame::trailers(trailers.clone()))], 0)).await;
+        let body =
+            settle(slow(vec![data("a"), Ok(Frame::trailers(trailers.clone()))], 0), None).await;
         let collected = body.collect().await.unwrap();
         assert_eq!(collected.trailers(), Some(&trailers));
         assert_eq!(collected.to_bytes(), "a");
 
-        let mut body = settle(slow(vec![data("a"), Err(BodyError::Gone)], 0)).await;
+        let mut body = settle(slow(vec![data("a"), Err(BodyError::Gone)], 0), None).await;
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "a");
         assert!(matches!(body.frame().await, Some(Err(BodyError::Gone))));
     }

@@ -427,6 +427,7 @@ fn encode_cache(encoder: &mut DescriptorEncoder<'_>, cache: &Cache) -> fmt::Resu
     let evictions = contents.evictions;
     counter(encoder, "wharf_cache_evictions", "Keys evicted", evictions)?;
     counter(encoder, "wharf_cache_stores", "Answers stored", cache.figures.stores())?;
+    cache.figures.encode(encoder)?;
     counter(encoder, "wharf_cache_purges", "Variants purged", cache.figures.purges())
 }
 

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
-use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use parking_lot::Mutex;
 use tracing::{Span, debug_span, warn};
@@ -103,18 +102,24 @@ impl Observer {
     }
 
     /// Begins the observation of a request.
-    pub fn begin(&self, conn: &Arc<Conn>, request: &Parts) -> RequestGuard {
+    pub fn begin(
+        &self,
+        conn: &Arc<Conn>,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> RequestGuard {
         let core = &self.cores[conn.core % self.cores.len()];
         let shared = &core.shared;
         let number = core.next_id.fetch_add(1, Ordering::Relaxed);
-        let trace = shared.tracer.as_ref().map(|tracer| tracer.begin(&request.headers));
+        let trace = shared.tracer.as_ref().map(|tracer| tracer.begin(headers));
         let named = shared.access.is_some() || trace.is_some();
         RequestGuard {
             id: RequestId::new(shared.seed.wrapping_add(number)),
             started: Instant::now(),
-            method: request.method.clone(),
+            method: method.clone(),
             // Two reference counts; not taken where nobody will read it.
-            uri: named.then(|| request.uri.clone()),
+            uri: named.then(|| uri.clone()),
             protocol: conn.protocol,
             peer: conn.peer,
             is_tls: conn.tls.is_some(),

@@ -18,6 +18,7 @@ use super::Failure;
 use super::call::{Call, CallBody, Job, Place, Reply, Work};
 use super::lane::Lane;
 use super::program::Program;
+use super::pulse::Pulse;
 use super::state::Environment;
 use super::worker;
 use crate::drain::Drain;
@@ -146,6 +147,7 @@ impl InstanceSet {
             saturated: AtomicBool::new(false),
             heavy: AtomicBool::new(self.crew.is_penalised()),
             turns: AtomicU64::new(0),
+            pulse: Arc::default(),
         });
         worker.enter(job);
         workers.push(Arc::clone(&worker));
@@ -212,6 +214,7 @@ pub struct WorkerHandle {
     heavy: AtomicBool,
     /// Turns of the store's event loop: a guest that spins takes none.
     turns: AtomicU64,
+    pulse: Arc<Pulse>,
 }
 
 #[derive(Default)]
@@ -296,6 +299,11 @@ impl WorkerHandle {
         }
         self.heavy.store(false, Ordering::Relaxed);
         true
+    }
+
+    /// Whether it is at work.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     /// Turns of the event loop so far.
@@ -455,7 +463,8 @@ impl WorkerHandle {
             (reply, place)
         };
         let Reply::Request(reply) = reply else { return false };
-        let answer = answer.map(|response| {
+        let answer = answer.map(|mut response| {
+            response.extensions_mut().insert(Arc::clone(&self.pulse));
             response.map(|body| {
                 let body = CallBody::new(body, Arc::clone(call), place);
                 WasiBody::new(body)
@@ -544,6 +553,7 @@ impl WorkerHandle {
     /// The worker is gone.
     pub fn end(self: &Arc<Self>) {
         self.closed.store(true, Ordering::Relaxed);
+        self.pulse.end();
         self.set.remove(self);
         self.return_inbox();
     }

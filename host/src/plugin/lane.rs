@@ -12,7 +12,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use thread_priority::ThreadPriority;
@@ -106,6 +106,7 @@ pub fn spawn(
     work: Pin<Box<dyn Future<Output = ()> + Send>>,
 ) {
     let driver = Driver {
+        waker: Waker::from(Arc::clone(worker.pulse())),
         guest,
         clock,
         work,
@@ -145,6 +146,8 @@ enum Outcome {
 
 struct Driver {
     worker: Arc<WorkerHandle>,
+    /// The worker's pulse, which sees who wakes it.
+    waker: Waker,
     guest: Arc<GuestClock>,
     clock: Arc<Clock>,
     work: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -215,6 +218,9 @@ impl Future for DriverFuture {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let driver = self.0.as_mut().expect("not polled after it was ready");
         let heavy = driver.worker.is_heavy();
+        driver.worker.pulse().begin(cx.waker());
+        let waker = driver.waker.clone();
+        let cx = &mut Context::from_waker(&waker);
         driver.clock.touch();
         driver.worked |= driver.worker.in_flight() > 0;
         let begun = driver.guest.begin_poll();
@@ -269,9 +275,11 @@ impl Future for DriverFuture {
             heavy && was_short && driver.worker.become_light()
         };
         if moves {
+            driver.worker.pulse().moves();
             let driver = self.0.take().expect("it was there above");
             return Poll::Ready(Outcome::Moves(driver));
         }
+        driver.worker.pulse().rest();
         Poll::Pending
     }
 }

@@ -25,6 +25,7 @@ pub mod log;
 pub mod manifest;
 pub mod platform;
 pub mod program;
+pub mod pulse;
 pub mod registry;
 pub mod reply;
 pub mod schedule;
@@ -43,6 +44,7 @@ use self::learnt::LearntLinks;
 use self::manifest::{Manifest, Mode};
 use self::platform::Platform;
 use self::program::Program;
+use self::pulse::Pulse;
 use self::state::Environment;
 use self::world::World;
 use crate::admit::{Gate, Permit};
@@ -364,10 +366,10 @@ pub async fn replaced_body(mut body: WasiBody) {
     }
 }
 
-/// A guest's answer as the protocols send it. Gives the guest a few turns to complete it.
-pub async fn response_body(body: WasiBody) -> ResponseBody {
+/// A guest's answer as the protocols send it. Lets the guest complete it, as long as it is at work.
+pub async fn response_body(body: WasiBody, pulse: Option<Arc<Pulse>>) -> ResponseBody {
     if http_body::Body::is_end_stream(&body) {
         return ResponseBody::empty();
     }
-    settle(Box::pin(body.map_err(|error| BodyError::Upstream(error.to_string())))).await
+    settle(Box::pin(body.map_err(|error| BodyError::Upstream(error.to_string()))), pulse).await
 }

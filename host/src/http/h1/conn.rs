@@ -169,12 +169,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<'_, IO> {
             let ended = match prepared {
                 Ok(prepared) => {
                     let _active = self.conn.begin_exchange();
-                    let conn = self.conn;
-                    // Boxed, so that an idle connection does not carry the handler's state.
-                    let Prepared { request, asked, inbound, interim } = prepared;
-                    let future = Box::pin(handler.handle(conn, request, Arc::clone(&interim)));
-                    let exchange = self.exchange(future, asked, inbound, interim);
-                    let ended = Box::pin(exchange).await;
+                    let ended = self.begin(handler, prepared).await;
                     if let Some(Ending::Switch) = ended {
                         self.leave_http().await;
                     }
@@ -197,6 +192,20 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<'_, IO> {
                 return ending;
             }
         }
+    }
+
+    /// Begins an exchange. Boxed, so that an idle connection does not carry the handler's state.
+    fn begin<'a, H: Handle>(
+        &'a mut self,
+        handler: &'a H,
+        prepared: Prepared,
+    ) -> Pin<Box<dyn Future<Output = Option<Ending>> + Send + 'a>> {
+        let Prepared { request, asked, inbound, interim } = prepared;
+        if let Some(response) = handler.at_once(self.conn, &request) {
+            return Box::pin(self.exchange(Box::pin(ready(response)), asked, inbound, interim));
+        }
+        let future = Box::pin(handler.handle(self.conn, request, Arc::clone(&interim)));
+        Box::pin(self.exchange(future, asked, inbound, interim))
     }
 
     /// Hands the stream over to whoever speaks the other protocol, until that is done.

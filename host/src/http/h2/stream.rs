@@ -195,6 +195,9 @@ async fn handle<H: Handle>(
     request: Request<RequestBody>,
     mut body_wanted: Option<oneshot::Receiver<()>>,
 ) -> Result<Response<ResponseBody>, Unsent> {
+    if let Some(response) = serving.handler.at_once(conn, &request) {
+        return Ok(response);
+    }
     let interim = Arc::new(watch.pushes.interim(&request));
     let mut handling = Box::pin(serving.handler.handle(conn, request, Arc::clone(&interim)));
     std::future::poll_fn(|cx| {

@@ -298,49 +298,14 @@ async fn answer<H: Handle, S: Future<Output = Stopped> + Unpin>(
     out: &mut Outgoing,
     watch: &mut Watch<S>,
     request: Request<RequestBody>,
-    mut wants_continue: bool,
+    wants_continue: bool,
 ) -> Result<(), Fault> {
     let limits = &shared.serving.limits;
     let _active = shared.conn.begin_exchange();
     let method = request.method().clone();
-    let interim = Arc::new(Interim::new(true));
-    let handler = &shared.serving.handler;
-    let mut handling = pin!(handler.handle(&shared.conn, request, Arc::clone(&interim)));
-    let mut response = loop {
-        // Cancel safety: the handler is pinned outside; the rest is polled anew.
-        let next = poll_fn(|cx| match handling.as_mut().poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Ok(Next::Final(response))),
-            Poll::Pending => {
-                if let Poll::Ready(head) = interim.poll_next(cx) {
-                    return Poll::Ready(Ok(Next::Interim(head)));
-                }
-                if wants_continue && watch.poll_body_wanted(cx).is_ready() {
-                    return Poll::Ready(Ok(Next::Continue));
-                }
-                watch.poll_fault(cx).map(Err)
-            }
-        });
-        match next.await? {
-            Next::Final(response) => {
-                interim.close();
-                // Queued in the same turn as the answer.
-                while let Poll::Ready(head) = poll_fn(|cx| Poll::Ready(interim.poll_next(cx))).await
-                {
-                    ahead(out, &head, limits).await?;
-                }
-                // A handler that met a malformed body may have an answer all the same.
-                watch.check()?;
-                break response;
-            }
-            Next::Interim(head) => ahead(out, &head, limits).await?,
-            // RFC 9110 §10.1.1: only now is it known that the body is wanted.
-            Next::Continue => {
-                wants_continue = false;
-                let mut head = BytesMut::new();
-                message::put_interim(StatusCode::CONTINUE, &HeaderMap::new(), &mut head);
-                out.write(&mut [head.freeze()], limits).await?;
-            }
-        }
+    let mut response = match shared.serving.handler.at_once(&shared.conn, &request) {
+        Some(response) => response,
+        None => handled(shared, out, watch, request, wants_continue).await?,
     };
     if let Some(switch) = response.body_mut().take_switch()
         && let Some(inbound) = &watch.inbound
@@ -368,6 +333,56 @@ async fn answer<H: Handle, S: Future<Output = Stopped> + Unpin>(
         return Err(Fault::Stream(Code::INTERNAL_ERROR, "the handler gave no final response"));
     }
     respond(out, watch, &method, response, limits).await
+}
+
+/// Runs the handler, and sends on the way what goes ahead of its answer.
+async fn handled<H: Handle, S: Future<Output = Stopped> + Unpin>(
+    shared: &Arc<Shared<H>>,
+    out: &mut Outgoing,
+    watch: &mut Watch<S>,
+    request: Request<RequestBody>,
+    mut wants_continue: bool,
+) -> Result<Response<ResponseBody>, Fault> {
+    let limits = &shared.serving.limits;
+    let interim = Arc::new(Interim::new(true));
+    let handler = &shared.serving.handler;
+    let mut handling = pin!(handler.handle(&shared.conn, request, Arc::clone(&interim)));
+    loop {
+        // Cancel safety: the handler is pinned outside; the rest is polled anew.
+        let next = poll_fn(|cx| match handling.as_mut().poll(cx) {
+            Poll::Ready(response) => Poll::Ready(Ok(Next::Final(response))),
+            Poll::Pending => {
+                if let Poll::Ready(head) = interim.poll_next(cx) {
+                    return Poll::Ready(Ok(Next::Interim(head)));
+                }
+                if wants_continue && watch.poll_body_wanted(cx).is_ready() {
+                    return Poll::Ready(Ok(Next::Continue));
+                }
+                watch.poll_fault(cx).map(Err)
+            }
+        });
+        match next.await? {
+            Next::Final(response) => {
+                interim.close();
+                // Queued in the same turn as the answer.
+                while let Poll::Ready(head) = poll_fn(|cx| Poll::Ready(interim.poll_next(cx))).await
+                {
+                    ahead(out, &head, limits).await?;
+                }
+                // A handler that met a malformed body may have an answer all the same.
+                watch.check()?;
+                return Ok(response);
+            }
+            Next::Interim(head) => ahead(out, &head, limits).await?,
+            // RFC 9110 §10.1.1: only now is it known that the body is wanted.
+            Next::Continue => {
+                wants_continue = false;
+                let mut head = BytesMut::new();
+                message::put_interim(StatusCode::CONTINUE, &HeaderMap::new(), &mut head);
+                out.write(&mut [head.freeze()], limits).await?;
+            }
+        }
+    }
 }
 
 async fn ahead(
