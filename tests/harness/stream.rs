@@ -159,11 +159,14 @@ impl Incoming {
         Self::new(parts, Source::Hyper(body))
     }
 
-    /// The next bytes as they arrive; `None` at the end. Trailers are left out.
+    /// The next bytes as they arrive; `None` at the end. Trailers are left out, and so are frames without
+    /// bytes, which may end a stream of HTTP/2.
     pub async fn piece(&mut self) -> Option<Bytes> {
         match &mut self.source {
             Source::Hyper(body) => loop {
-                if let Ok(data) = body.frame().await?.unwrap().into_data() {
+                if let Ok(data) = body.frame().await?.unwrap().into_data()
+                    && !data.is_empty()
+                {
                     return Some(data);
                 }
             },

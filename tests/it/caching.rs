@@ -560,6 +560,7 @@ each_protocol!(large_answers_are_coded_as_the_client_prefers, |protocol| async m
         for (accept, coding) in [
             ("gzip", "gzip"),
             ("br;q=0.9, gzip;q=0.1", "br"),
+            ("zstd, gzip;q=0.5", "zstd"),
             ("gzip;q=0.5, br;q=0.4", "gzip"),
             ("gzip;q=0, identity", ""),
         ] {

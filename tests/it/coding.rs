@@ -52,10 +52,10 @@ each_protocol!(text_is_coded_as_the_client_likes_it, |protocol| async move {
 
     assert_eq!(plain.body, text());
     assert_eq!(plain.header("etag"), "\"a\"");
-    assert_eq!(plain.header("vary"), "accept-encoding");
+    assert_eq!(plain.header("vary"), "Accept-Encoding");
     assert_eq!(coded.header("content-encoding"), "gzip", "{coded:?}");
     assert_eq!(coded.header("etag"), "W/\"a\"");
-    assert_eq!(coded.header("vary"), "accept-encoding");
+    assert_eq!(coded.header("vary"), "Accept-Encoding");
     assert_eq!(gunzip(&coded.body), text());
     assert!(coded.body.len() < 1000, "{}", coded.body.len());
     assert_eq!(head.header("content-length"), "", "{head:?}");

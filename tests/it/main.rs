@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing test must panic")]
 
 mod admin;
+mod cache;
 mod caching;
 mod cancelled;
 mod capabilities;

@@ -56,7 +56,7 @@ each_protocol!(a_folder_is_served_by_the_manifest_alone, |protocol| async move {
     assert_eq!(script.header("content-type"), "text/javascript; charset=utf-8");
     assert_eq!(script.header("x-content-type-options"), "nosniff");
     assert_eq!(script.header("cache-control"), "no-cache");
-    assert_eq!(script.header("vary"), "accept-encoding");
+    assert_eq!(script.header("vary"), "Accept-Encoding");
     assert_eq!(script.header("accept-ranges"), "bytes");
     let etag = script.header("etag").to_owned();
 

@@ -1,8 +1,11 @@
 //! Answers that may be kept; README.md tells how.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use wharf_sdk::{Error, Request, Response, Router, keyvalue, sleep};
+use wharf_sdk::{
+    Error, HeaderName, HeaderValue, Request, Response, Router, StatusCode, keyvalue, sleep,
+};
 
 /// Bytes of one write of a long body.
 const PIECE: usize = 64 << 10;
@@ -29,7 +32,9 @@ async fn answer(request: Request) -> Result<Response, Error> {
     if delay > 0 {
         sleep(Duration::from_millis(delay)).await;
     }
-    let response = if bytes <= PIECE {
+    let response = if request.query("show").is_some() {
+        Response::new(shown(&request))
+    } else if bytes <= PIECE {
         Response::new(vec![b'x'; bytes])
     } else {
         Response::stream(move |mut writer| async move {
@@ -40,8 +45,29 @@ async fn answer(request: Request) -> Result<Response, Error> {
             Ok(())
         })
     };
-    response
+    let mut response = response
         .with_header("content-type", "text/plain")?
         .with_header("cache-control", control.as_str())?
-        .with_header("x-call", call)
+        .with_header("x-call", call)?;
+    if let Some(status) = request.parse_query::<StatusCode>("status")? {
+        *response.status_mut() = status;
+    }
+    for (_, field) in request.query_pairs().filter(|(name, _)| name == "set") {
+        let (name, value) = field.split_once(':').expect("NAME:VALUE");
+        let name: HeaderName = name.parse().expect("a field's name");
+        response.headers_mut().append(name, HeaderValue::from_str(value).expect("a field's value"));
+    }
+    Ok(response)
+}
+
+/// The request's method and path, and those of its fields that `?show=` names.
+fn shown(request: &Request) -> String {
+    let mut text = format!("{} {}\n", request.method(), request.path());
+    for (_, name) in request.query_pairs().filter(|(name, _)| name == "show") {
+        for value in request.headers().get_all(&*name) {
+            let _infallible =
+                writeln!(text, "{name}: {}", String::from_utf8_lossy(value.as_bytes()));
+        }
+    }
+    text
 }

@@ -318,6 +318,6 @@ mod tests {
         assert!(sizes.iter().all(|size| (100..=10_000_000).contains(size)));
         assert!(sizes.iter().any(|size| *size < 200));
         assert!(sizes.iter().any(|size| *size > 5_000_000));
-        assert!(sizes.iter().sum::<u64>() > 4 * SIZE_MIB << 20, "they would all fit");
+        assert!(sizes.iter().sum::<u64>() > (4 * SIZE_MIB) << 20, "they would all fit");
     }
 }
