@@ -7,7 +7,7 @@
 //!
 //! The way of a request: [`lookup::bypass`] says whether the cache is asked at all; a [`Key`] finds
 //! the entries; [`lookup::select`] the variant; [`decide`] or [`decide_without`] what happens. The
-//! answer goes through [`policy::apply`] and [`storable`]; a 304 through [`validate::freshen`]; an
+//! answer goes through [`policy::apply`] and [`storable()`]; a 304 through [`validate::freshen`]; an
 //! answer to an unsafe method through [`invalidate::targets`].
 //!
 //! Ours and theirs: dates are `httpdate`'s (we fold the case before, RFC 9111 §4.2), structured fields

@@ -227,7 +227,7 @@ pub enum Applied {
     Policy,
 }
 
-/// Gives an answer the policies of its options, before [`crate::storable`] and before it is sent:
+/// Gives an answer the policies of its options, before [`crate::storable()`] and before it is sent:
 ///
 /// - `policy` takes the place of all that the answer said. On an error (4xx, 5xx) only where it
 ///   restricts: how long a page is kept says nothing of its failure.

@@ -84,7 +84,7 @@ impl Stored {
         self.draft.status
     }
 
-    /// The fields to send, without `Age` and without what [`crate::storable`] takes off; always with
+    /// The fields to send, without `Age` and without what [`crate::storable()`] takes off; always with
     /// `Date`.
     pub fn headers(&self) -> &HeaderMap {
         &self.draft.headers
