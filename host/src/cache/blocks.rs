@@ -17,7 +17,20 @@ use crate::http::body::{BodyError, ResponseBody};
 pub const BLOCK: usize = 128 * 1024;
 
 /// What a block costs beside its bytes: its owner, its count and its place in the list.
-const BLOCK_OVERHEAD: u64 = 96;
+const OWNER: u64 = 96;
+/// From this size on the allocator (jemalloc, which places such allocations at random within a page, so that
+/// caches of processors serve them evenly) takes a page more.
+const LARGE: u64 = 16 * 1024;
+const PAGE: u64 = 4096;
+
+/// What a block of so many bytes takes of memory: its size class, four of which there are to a
+/// doubling, and what there is beside it.
+fn cost(bytes: usize) -> u64 {
+    let bytes = bytes as u64;
+    let step = (bytes.next_power_of_two() / 8).max(16);
+    let class = bytes.next_multiple_of(step);
+    class + if class >= LARGE { PAGE } else { 0 } + OWNER
+}
 
 /// Counts the bytes of all blocks, stored, being filled or still being sent, up to a limit.
 #[derive(Debug)]
@@ -121,7 +134,7 @@ impl Blocks {
     /// A copy in one piece, whatever its size; `None` where there is no room.
     pub fn copy_whole(memory: &Arc<Memory>, body: &Bytes) -> Option<Bytes> {
         let mut room = memory.room();
-        let has_room = room.grow(body.len() as u64 + BLOCK_OVERHEAD);
+        let has_room = room.grow(cost(body.len()));
         has_room.then(|| block(room, std::slice::from_ref(body)))
     }
 
@@ -132,12 +145,7 @@ impl Blocks {
 
     /// What it weighs, in bytes of memory.
     pub fn weight(&self) -> u64 {
-        let blocks = match &self.blocks {
-            Inner::Empty => 0,
-            Inner::One(_) => 1,
-            Inner::Many(blocks) => blocks.len() as u64,
-        };
-        self.len + blocks * BLOCK_OVERHEAD
+        self.iter().map(|block| cost(block.len())).sum()
     }
 
     /// The body, to be sent.
@@ -186,14 +194,15 @@ impl Building {
 
     /// Takes in more; false, and nothing taken in, where there is no room for it.
     pub fn push(&mut self, data: &Bytes) -> bool {
-        let filled = (self.tail_len + data.len()) / BLOCK;
-        if !self.room.grow(data.len() as u64 + filled as u64 * BLOCK_OVERHEAD) {
+        let filled = ((self.tail_len + data.len()) / BLOCK) as u64;
+        let beside = cost(BLOCK) - BLOCK as u64;
+        if !self.room.grow(data.len() as u64 + filled * beside) {
             return false;
         }
         let mut data = data.clone();
         while self.tail_len + data.len() >= BLOCK {
             self.tail.push(data.split_to(BLOCK - self.tail_len));
-            let room = self.room.split(BLOCK as u64 + BLOCK_OVERHEAD);
+            let room = self.room.split(cost(BLOCK));
             self.blocks.push(block(room, &self.tail));
             self.tail.clear();
             self.tail_len = 0;
@@ -218,10 +227,11 @@ impl Building {
     pub fn finish(&mut self) -> Option<Blocks> {
         let len = self.size();
         if !self.tail.is_empty() {
-            if !self.room.grow(BLOCK_OVERHEAD) {
+            let cost = cost(self.tail_len);
+            if !self.room.grow(cost - self.tail_len as u64) {
                 return None;
             }
-            let room = self.room.split(self.tail_len as u64 + BLOCK_OVERHEAD);
+            let room = self.room.split(cost);
             self.blocks.push(block(room, &self.tail));
             self.tail.clear();
             self.tail_len = 0;
