@@ -6,10 +6,13 @@
 //! is still coming; [`purge`] takes entries out. What is stored is the plugin's answer, whole and
 //! uncoded; conditions, ranges and codings come after it (`http/finish`).
 
+pub mod answer;
 pub mod blocks;
 pub mod figures;
+mod fill;
 pub mod flight;
 pub mod index;
+pub mod origin;
 pub mod purge;
 pub mod stage;
 pub mod storage;

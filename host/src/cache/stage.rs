@@ -1,39 +1,37 @@
 //! A request's way through the cache (ARCHITECTURE §4, stages 5 and 8): found and fresh, or stale and to
 //! be validated, or missing and to be filled; alone, or together with others that ask the same.
 //!
-//! What asks the plugin is an [`Origin`]: `app.rs` has the real one.
+//! What asks the plugin is an [`Origin`], what comes of it an [`Answer`], what is stored on the way a
+//! `Fill`. The decisions themselves are here in one place, though it is long: each way ends in another.
 
-use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
-use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, DATE, RANGE};
+use http::header::{AGE, RANGE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::BodyExt;
 use wharf_cache::key::Target;
 use wharf_cache::lookup::{self, Conditions, Failure, Missing};
-use wharf_cache::status::{CACHE_STATUS, Fwd};
+use wharf_cache::status::Fwd;
 use wharf_cache::validate::{self, HeadEffect};
 use wharf_cache::{
     CacheStatus, Decision, Key, Options, Refusal, Request as View, Stored, Times, decide,
     decide_without, invalidate, policy, storable,
 };
 
-use super::blocks::Blocks;
+pub use super::answer::{Answer, Kept};
+use super::answer::{gateway_timeout, replace_status, respond, stored_answer, ttl};
 use super::figures::Outcome;
+use super::fill::{Fill, content_length};
 use super::flight::{Leader, Role};
+pub use super::origin::{Asked, Called, Origin};
 use super::storage::{Entry, Resource, Storage, names};
-use super::stream::{self, Stream};
+use super::stream::Stream;
 use super::{Cache, PASS_TIME};
 use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::coding::Coding;
-use crate::http::control::Control;
-use crate::http::finish::{CodedStore, FinishPolicy};
-use crate::plugin::manifest::cache::RoutePolicy;
 
 /// How long a validation in the background may take, its body included.
 const BACKGROUND_LIMIT: Duration = Duration::from_secs(120);
@@ -55,130 +53,6 @@ pub enum Landed {
     Coming(Arc<Stored>, Weak<Stream>),
     /// It is not for others.
     Own,
-}
-
-/// Who answers, and how the cache is to behave for it.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// The plugin's name.
-    pub plugin: &'a Arc<str>,
-    /// The pattern that matched, for metrics.
-    pub route: &'a str,
-    /// What its keys begin with: the plugin and all versions that have part in its answers.
-    pub space: &'a str,
-    /// What its manifest says.
-    pub policy: &'a RoutePolicy,
-    /// It has a part of the cache to itself.
-    pub has_own: bool,
-    /// `http` or `https`.
-    pub scheme: &'a str,
-    /// As the validator left it.
-    pub authority: &'a str,
-}
-
-/// What asks the plugin behind a route, in the name of one request.
-pub trait Origin: Send + Sync + Sized + 'static {
-    /// Why there is no answer.
-    type Refusal: Send + 'static;
-
-    /// Who answers.
-    fn asked(&self) -> Asked<'_>;
-
-    /// Asks it.
-    fn call(
-        &self,
-        request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Called, Self::Refusal>> + Send;
-
-    /// One that asks for the cache itself, after the client has been answered.
-    fn background(&self) -> Self;
-}
-
-/// What a plugin answered.
-#[derive(Debug)]
-pub struct Called {
-    /// The answer.
-    pub response: Response<ResponseBody>,
-    /// What the plugin wishes for it.
-    pub control: Option<Arc<Control>>,
-    /// The host holds the body: a stream of events, a socket, a file.
-    pub is_held: bool,
-    /// How long it took.
-    pub took: Duration,
-}
-
-/// What a client gets.
-#[derive(Debug)]
-pub struct Answer {
-    /// The answer.
-    pub response: Response<ResponseBody>,
-    /// What the plugin wishes for it, where it was asked.
-    pub control: Option<Arc<Control>>,
-    /// The host holds the body.
-    pub is_held: bool,
-    /// How the request fared.
-    pub outcome: Outcome,
-    /// Where the body comes from, if it is stored: its coded forms can be kept there.
-    pub stored: Option<Kept>,
-    /// The head is the entry's, finished as far as it is the same for everybody.
-    pub is_prepared: bool,
-    /// How long the plugin took, where it was asked.
-    pub took: Option<Duration>,
-}
-
-impl Answer {
-    /// An empty one that no plugin was asked for.
-    fn of_nobody() -> Self {
-        Self {
-            response: Response::new(ResponseBody::empty()),
-            control: None,
-            is_held: false,
-            outcome: Outcome::Miss,
-            stored: None,
-            is_prepared: false,
-            took: None,
-        }
-    }
-}
-
-impl From<Called> for Answer {
-    /// An answer that the cache has no part in.
-    fn from(called: Called) -> Self {
-        Self {
-            response: called.response,
-            control: called.control,
-            is_held: called.is_held,
-            outcome: Outcome::Bypass,
-            took: Some(called.took),
-            ..Self::of_nobody()
-        }
-    }
-}
-
-/// A stored answer, to keep the coded forms of its body with.
-#[derive(Clone, Debug)]
-pub struct Kept {
-    pub(super) storage: Arc<Storage>,
-    pub(super) key: Key,
-    /// The entry.
-    pub entry: Arc<Entry>,
-}
-
-impl CodedStore for Kept {
-    fn coded(&self, coding: Coding) -> Option<Bytes> {
-        self.entry.coded(coding).cloned()
-    }
-
-    fn claim(&self, coding: Coding) -> bool {
-        self.entry.claim(coding)
-    }
-
-    fn keep(&self, coding: Coding, content: Option<Bytes>) {
-        match content {
-            Some(content) => self.storage.keep_coded(&self.key, &self.entry, coding, &content),
-            None => self.entry.give_up(coding),
-        }
-    }
 }
 
 /// Everything that a request's way through the cache needs.
@@ -880,136 +754,6 @@ enum Asking<R> {
     Refused(R),
     /// The 304 spoke of something else than what is stored.
     Again,
-}
-
-/// An answer on its way into the storage.
-struct Fill {
-    cache: Arc<Cache>,
-    storage: Arc<Storage>,
-    plugin: Arc<str>,
-    route: Box<str>,
-    key: Key,
-    stored: Arc<Stored>,
-    policy: FinishPolicy,
-    /// When it was asked for, counted in purges.
-    purges: u64,
-    leader: Option<Arc<Leader<FlightKey, Landed>>>,
-}
-
-impl Fill {
-    /// Stores a body that is here; begins to store one that is not. What the client gets, and the
-    /// entry if it is stored already.
-    fn begin(self, body: ResponseBody, largest: u64) -> (ResponseBody, Option<Arc<Entry>>) {
-        if let Some(bytes) = body.bytes() {
-            let entry =
-                Blocks::copy(&self.cache.memory, &bytes).and_then(|blocks| self.put(blocks));
-            if let Some(leader) = &self.leader {
-                leader.tell(entry.clone().map_or(Landed::Own, Landed::Stored));
-            }
-            return (body, entry);
-        }
-        let memory = Arc::clone(&self.cache.memory);
-        let (stored, leader) = (Arc::clone(&self.stored), self.leader.clone());
-        let declared = self.stored.headers().get(CONTENT_LENGTH);
-        let declared = declared.and_then(crate::http::validate::parse_content_length);
-        let stream = Stream::new(body, &memory, declared, largest, Box::new(self));
-        let reader = stream.reader().unwrap_or_else(ResponseBody::empty);
-        if let Some(leader) = leader {
-            leader.tell(Landed::Coming(stored, Arc::downgrade(&stream)));
-        }
-        (reader, None)
-    }
-
-    fn put(&self, blocks: Blocks) -> Option<Arc<Entry>> {
-        if content_length(self.stored.headers()).is_some_and(|length| length != blocks.size()) {
-            self.cache.figures.refused(&self.plugin, &self.route, Refusal::Incomplete);
-            return None;
-        }
-        let names = names(&self.cache.index, &self.plugin, &self.key, &self.stored);
-        if self.cache.purges.since(self.purges, &names) {
-            return None;
-        }
-        let entry = Entry::new(Stored::clone(&self.stored), blocks, self.policy);
-        self.storage.put(&self.plugin, &self.key, Arc::clone(&entry));
-        self.cache.passes.remove(&self.key);
-        self.cache.figures.stored();
-        Some(entry)
-    }
-}
-
-impl stream::Outcome for Fill {
-    fn stored(self: Box<Self>, body: Blocks) {
-        if let Some(entry) = self.put(body)
-            && let Some(leader) = &self.leader
-        {
-            leader.tell(Landed::Stored(entry));
-        }
-    }
-
-    fn too_large(self: Box<Self>) {
-        self.cache.figures.refused(&self.plugin, &self.route, Refusal::TooLarge);
-        self.cache.passes.insert(self.key.clone(), Instant::now() + PASS_TIME);
-    }
-}
-
-/// A stored answer.
-fn stored_answer(kept: Kept, age: Duration, status: &CacheStatus<'_>, outcome: Outcome) -> Answer {
-    let entry = &kept.entry;
-    let response = respond((entry.stored.status(), &entry.headers), age, status, entry.body.body());
-    Answer { response, outcome, stored: Some(kept), is_prepared: true, ..Answer::of_nobody() }
-}
-
-/// A response with a stored head.
-fn respond(
-    (status_code, head): (StatusCode, &HeaderMap),
-    age: Duration,
-    status: &CacheStatus<'_>,
-    body: ResponseBody,
-) -> Response<ResponseBody> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status_code;
-    *response.headers_mut() = head.clone();
-    let headers = response.headers_mut();
-    headers.insert(AGE, age.as_secs().into());
-    if headers.get(CACHE_STATUS).is_some_and(HeaderValue::is_empty) {
-        // Its place in an entry's head.
-        headers.insert(CACHE_STATUS, status.to_value());
-    } else {
-        status.append(headers);
-    }
-    response
-}
-
-/// Puts another `Cache-Status` in the place of ours.
-fn replace_status(headers: &mut HeaderMap, stored: &Stored, status: &CacheStatus<'_>) {
-    headers.remove(CACHE_STATUS);
-    for earlier in stored.headers().get_all(CACHE_STATUS) {
-        headers.append(CACHE_STATUS, earlier.clone());
-    }
-    status.append(headers);
-}
-
-fn ttl(stored: &Stored, now: SystemTime) -> i64 {
-    let (lifetime, age) = (stored.lifetime().as_secs(), stored.age(now).as_secs());
-    i64::try_from(lifetime).unwrap_or(i64::MAX) - i64::try_from(age).unwrap_or(i64::MAX)
-}
-
-/// `only-if-cached`, and nothing is (RFC 9111 §5.2.1.7).
-fn gateway_timeout() -> Answer {
-    let mut response = Response::new(ResponseBody::empty());
-    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let now = httpdate::fmt_http_date(SystemTime::now());
-    if let Ok(now) = HeaderValue::from_str(&now) {
-        headers.insert(DATE, now);
-    }
-    CacheStatus { detail: Some("only-if-cached"), ..CacheStatus::default() }.append(headers);
-    Answer { response, ..Answer::of_nobody() }
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A request's head without what belongs to its connection.

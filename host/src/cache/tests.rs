@@ -1,4 +1,5 @@
-//! The way through the cache, with a plugin that answers as the test says.
+//! The way through the cache, with a plugin that answers as the test says. Long, because all of it shares
+//! that plugin and the clients.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;

@@ -1,3 +1,5 @@
+//! What clients get of what plugins answer, a row for each clause. Long, because the tables are.
+
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
